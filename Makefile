@@ -1,0 +1,57 @@
+# Everything a contributor runs. `make help` lists it.
+
+BIN := .venv/bin
+PACKAGES := agents lua serving streams tables tapeline
+# Options of `tapeline dev`, of pytest, of the benchmarks: make dev ARGS="--once --json"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev test lint unit bench docs lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+setup: ## .venv from the hashed lock, by uv where there is one, else by pip
+	@PYTHON="$(PYTHON)" requirements/setup.sh
+
+dev: setup ## the whole system on this machine; ARGS="--once --json"
+	@$(BIN)/tapeline dev $(ARGS)
+
+# Of coverage's ways to count, sys.monitoring slows the tests least; Python 3.11 has none.
+COVERAGE_CORE = $(shell $(BIN)/python -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')")
+test: lint ## lint, types, all tests, coverage gate
+	@rm -rf .cache/coverage
+	COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage json --quiet
+	$(BIN)/python -m tests.support.coverage_gate
+
+unit: setup ## unit tests only, no coverage: seconds
+	$(BIN)/pytest tests/unit tests/test_layout.py $(ARGS)
+
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## the benchmarks; ARGS narrows them
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: setup ## regenerate what comes from the code: schemas, settings
+	$(BIN)/python -m tapeline.schemas docs/schemas
+	$(BIN)/python -m tapeline.config_docs docs/configuration.md
+
+# The versions of the core are those of the whole, whatever extras are installed.
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+lock: ## resolve requirements/*.txt anew (needs uv); ARGS="--upgrade"
+	@command -v uv >/dev/null || { echo "lock: needs uv on the PATH" >&2; exit 1; }
+	$(COMPILE) $(ARGS) --extra dev --extra test pyproject.toml requirements/build.in -o requirements/dev.txt
+	$(COMPILE) --constraint requirements/dev.txt pyproject.toml -o requirements/core.txt
+	$(COMPILE) --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
+	@! grep -n '://' requirements/*.txt || { echo "lock: an address got into a lock" >&2; exit 1; }
+
+clean: ## remove .venv, caches and build output
+	rm -rf .venv .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf deploy/kafka-local/lib deploy/kafka-local/target
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
