@@ -1,0 +1,79 @@
+"""Names of everything Tapeline keeps in Redis. Scripts are given names and never build any."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class LeaseKeys(NamedTuple):
+    """The three keys of one lease; in one hash slot with the cluster option.
+
+    Attributes:
+        lease: The lease, ``node|incarnation|token``; expires.
+        counter: The newest token granted; never expires.
+        meta: The last accepted write; never expires.
+    """
+
+    lease: str
+    counter: str
+    meta: str
+
+
+class Keys:
+    """Key names.
+
+    Args:
+        cluster: Put the symbol in braces, so that Redis Cluster keeps all keys of a symbol in
+            one hash slot and one script may touch them: ``report:{BTCUSDT}``.
+    """
+
+    def __init__(self, *, cluster: bool = False) -> None:
+        self._tag = "{%s}" if cluster else "%s"
+        # Its two membership keys share a script as well, and so a slot.
+        self._node_prefix = "{nt}" if cluster else "nt"
+
+    def report(self, symbol: str) -> str:
+        """The report; also the channel on which it is announced."""
+        return f"report:{self._tag % symbol}"
+
+    def heavy(self, symbol: str) -> str:
+        """The long lists of a report that was split."""
+        return f"report:{self._tag % symbol}:heavy"
+
+    def tick(self, symbol: str) -> str:
+        """Last trade and top of book; also the channel on which it is announced."""
+        return f"tick:{self._tag % symbol}"
+
+    def meta(self, symbol: str) -> str:
+        """Order and watermark of the last accepted report."""
+        return f"report:meta:{self._tag % symbol}"
+
+    def writer(self, symbol: str) -> LeaseKeys:
+        """The lease on writing a symbol's report and tick."""
+        tagged = self._tag % symbol
+        return LeaseKeys(
+            f"report:writer:{tagged}", f"report:writer:token:{tagged}", f"report:meta:{tagged}"
+        )
+
+    def feed(self, venue: str, symbol: str) -> LeaseKeys:
+        """The lease on writing a symbol's events of one venue to the topic."""
+        tagged = f"{venue}:{self._tag % symbol}"
+        return LeaseKeys(
+            f"feed:writer:{tagged}", f"feed:writer:token:{tagged}", f"feed:meta:{tagged}"
+        )
+
+    def node(self, node_id: str) -> str:
+        """A node's heartbeat."""
+        return f"{self._node_prefix}:node:{node_id}"
+
+    def nodes(self) -> str:
+        """All nodes by their last heartbeat."""
+        return f"{self._node_prefix}:nodes"
+
+    def topic_epoch(self, topic: str) -> str:
+        """How often a topic was recreated."""
+        return f"nt:topic:epoch:{topic}"
+
+    def events(self, symbol: str) -> str:
+        """The capped stream of raw events."""
+        return f"events:{self._tag % symbol}"

@@ -1,0 +1,1 @@
+"""Every conversation with a venue: events, topics, symbols, the bridge, captures."""

@@ -1,0 +1,374 @@
+"""The bridge: venues in, the events topic out. One process, any number of venues.
+
+Sources drive assemblers, feeds make records of their events, the outbox holds them until the
+broker has them, the writer brings them there, leases say under which token. Everything runs in
+one event loop; only the sources and the writer wait for a network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from lua import Keys, Scripts
+from streams.bridge_health import health
+from streams.bridge_metrics import BridgeMetrics
+from streams.events import Event
+from streams.feed_lease import FeedKey, FeedLeases, lease_client
+from streams.feeds import BROKER_OUTAGE, Feeds, OutRecord
+from streams.kafka_writer import KafkaWriter
+from streams.outbox import LostLine, Outbox
+from streams.quiet_logs import calm
+from streams.sources import FrameSource
+from streams.symbols import parse_symbols
+from streams.topics import PartitionCountError, bootstrap_servers
+from streams.wiring import socket_sources
+from tapeline.clock import Clock, SystemClock
+from tapeline.config import Settings
+from tapeline.errors import ConfigError, UnknownSymbol
+from tapeline.http_probe import ProbeServer
+from tapeline.logging import get_logger
+
+OK: Final = 0
+FAILED: Final = 1
+MISCONFIGURED: Final = 2
+
+FLUSH_S: Final = 10.0
+"""How long a stop waits for the broker to take what is left."""
+
+WATCH_S: Final = 0.1
+OUTAGE_SHOWN_MS: Final = 2_000
+"""An outbox that has waited this long for the broker is worth a line in the log."""
+
+ROOM_SHARE: Final = 0.25
+"""Of the outbox: a source that can wait does so above it."""
+
+log = get_logger("bridge")
+
+
+class Bridge:
+    """Everything between the venues and the topic.
+
+    Attributes:
+        feeds: By venue.
+        outbox: What the broker has not acknowledged.
+        probe: Serves ``/metrics`` and ``/health``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        source: FrameSource | Sequence[FrameSource] | None = None,
+        clock: Clock | None = None,
+        flush_s: float = FLUSH_S,
+    ) -> None:
+        """Build it inside a running event loop; nothing is opened before `run`.
+
+        Args:
+            settings: ``kafka_url``, ``redis_url`` and, without a source, ``symbols`` are needed.
+            source: In place of the venues' sockets.
+            clock: Instead of the machine's.
+            flush_s: Bound of the flush at the end.
+
+        Raises:
+            ConfigError: A symbol or a venue that can't be followed.
+        """
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._flush_s = flush_s
+        self._stop = asyncio.Event()
+        self._granted = asyncio.Event()
+        self._outage = False
+        self._started_ms = self._clock.monotonic_ms()
+        if source is None:
+            listings = parse_symbols(settings.symbols)
+            self._sources: tuple[FrameSource, ...] = (
+                *socket_sources(settings, listings, self._clock),
+            )
+        else:
+            self._sources = (*source,) if isinstance(source, Sequence) else (source,)
+        self.feeds = {
+            each.assembler.venue: Feeds(
+                each.assembler,
+                partitions=settings.partitions,
+                alive_period_ms=settings.alive_period_ms,
+                snapshot_period_ms=settings.snapshot_period_ms,
+            )
+            for each in self._sources
+        }
+        self.outbox = Outbox(
+            bytes_max=settings.outage_buffer_bytes, age_max_ms=settings.outage_buffer_ms
+        )
+        self._room_bytes = int(settings.outage_buffer_bytes * ROOM_SHARE)
+        self._writer = KafkaWriter(
+            self.outbox,
+            servers=bootstrap_servers(settings.kafka_url),
+            topic=settings.events_topic,
+            partitions=settings.partitions,
+            client_id=f"{settings.app_id}-bridge-{settings.node_id}",
+            on_lost=self._lost,
+        )
+        self._redis: Redis = lease_client(settings.redis_url, settings.lease_ttl_ms)
+        self._leases = FeedLeases(
+            Scripts(self._redis, Keys(cluster=settings.redis_cluster_keys)),
+            [
+                FeedKey(venue, symbol)
+                for venue, feeds in self.feeds.items()
+                for symbol in feeds.lines
+            ],
+            self,
+            node_id=settings.node_id,
+            incarnation=uuid.uuid4().hex[:12],
+            ttl_ms=settings.lease_ttl_ms,
+        )
+        metrics = BridgeMetrics(
+            self._sources, self.feeds, self.outbox, self._writer, self._leases, self._age_s
+        )
+        self.probe = ProbeServer(
+            settings.bind_host, settings.bridge_port, metrics.registry(), self.health
+        )
+
+    # --- life ---
+
+    def stop(self) -> None:
+        """End `run` gracefully."""
+        self._stop.set()
+
+    async def run(self) -> int:
+        """Bridge until stopped, or until all sources have ended.
+
+        Returns:
+            Exit status: 0, or 1 if something failed or records could not be flushed, or 2 if a
+            setting is wrong: a partition count, or symbols that no venue lists.
+
+        Raises:
+            OSError: ``NT_BRIDGE_PORT`` can't be listened on.
+        """
+        supports: list[asyncio.Task[None]] = []
+        sources: list[asyncio.Task[None]] = []
+        try:
+            await self.probe.start()
+            log.info(
+                "bridge.started",
+                url=self.probe.url,
+                symbols=[f"{v}:{s}" for v, feeds in self.feeds.items() for s in feeds.lines],
+            )
+            supports += [
+                asyncio.create_task(self._writer.run(), name="bridge-writer"),
+                asyncio.create_task(self._leases.run(), name="bridge-leases"),
+                asyncio.create_task(self._watch(), name="bridge-watch"),
+            ]
+            sources += [
+                asyncio.create_task(source.run(self), name=f"bridge-{source.assembler.venue}")
+                for source in self._sources
+            ]
+            status = await self._until_over(supports, sources)
+            await _cancel(sources)
+            if not supports[0].done():
+                status = max(status, await self._flush(supports[0]))
+        finally:
+            await _cancel([*sources, *supports])
+            await self._leases.release()
+            await self._redis.aclose()
+            await self.probe.stop()
+        log.info("bridge.stopped", status=status)
+        return status
+
+    async def _until_over(
+        self, supports: list[asyncio.Task[None]], sources: list[asyncio.Task[None]]
+    ) -> int:
+        stopping = asyncio.create_task(self._stop.wait(), name="bridge-stop")
+        try:
+            while True:
+                running = [task for task in sources if not task.done()]
+                done, _ = await asyncio.wait(
+                    [stopping, *supports, *running], return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done - {stopping}:
+                    error = task.exception()
+                    if error is not None:
+                        return self._failed(task.get_name(), error)
+                if stopping in done or all(task.done() for task in sources):
+                    return MISCONFIGURED if self._nothing_listed else OK
+        finally:
+            stopping.cancel()
+
+    def _failed(self, task: str, error: BaseException) -> int:
+        if isinstance(error, PartitionCountError):
+            log.error("topic.refused", error=str(error))
+            return MISCONFIGURED
+        log.error("bridge.failed", task=task, exc_info=error)
+        return FAILED
+
+    async def _flush(self, writing: asyncio.Task[None]) -> int:
+        """Give the broker a bounded time to take what is left."""
+        draining = asyncio.create_task(self._writer.drained(), name="bridge-flush")
+        try:
+            await asyncio.wait(
+                [draining, writing], timeout=self._flush_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            draining.cancel()
+        if self.outbox.depth:
+            log.error("bridge.not_flushed", records=self.outbox.depth, bytes=self.outbox.bytes)
+            return FAILED
+        return OK
+
+    async def _watch(self) -> None:
+        """What no event would tell: that the broker has taken nothing for too long."""
+        while True:
+            now_ms = self._clock.monotonic_ms()
+            lost = self.outbox.expire(now_ms)
+            if lost:
+                self._lost(lost, BROKER_OUTAGE)
+            age_ms = self.outbox.age_ms(now_ms)
+            if (age_ms > OUTAGE_SHOWN_MS) is not self._outage:
+                self._outage = not self._outage
+                if self._outage:
+                    log.error("broker.outage", age_ms=age_ms, buffered=self.outbox.depth)
+                else:
+                    log.info("broker.recovered", buffered=self.outbox.depth)
+            await asyncio.sleep(WATCH_S)
+
+    # --- Sink: what sources bring ---
+
+    def accept(self, venue: str, events: Iterable[Event]) -> None:
+        """An assembler's events."""
+        feeds = self.feeds[venue]
+        self._put(feeds.accept(events))
+        if feeds.told:
+            for gap in feeds.told:
+                log.warning(
+                    "book.resync",
+                    venue=venue,
+                    symbol=gap.symbol,
+                    reason=gap.reason,
+                    detail=gap.detail,
+                )
+            feeds.told.clear()
+
+    def tick(self, venue: str, now_ms: int, *, live: bool) -> None:
+        """Time passes for a venue."""
+        self._put(self.feeds[venue].tick(now_ms, live=live, writable=self.outbox.writable))
+
+    def unlisted(self, venue: str, symbol: str) -> None:
+        """A symbol that its venue does not have: said once, and the others go on."""
+        log.error(
+            "symbol.unknown", venue=venue, symbol=symbol, error=str(UnknownSymbol(venue, symbol))
+        )
+        self.feeds[venue].close(symbol)
+        self._leases.forget(FeedKey(venue, symbol))
+        if self._nothing_listed:
+            log.error("symbol.none_left", error="no symbol of SYMBOLS is listed by its venue")
+            self._stop.set()
+
+    async def ready(self, venue: str) -> None:
+        """Wait until every line of a venue has a token."""
+        while not all(line.token or line.closed for line in self.feeds[venue].lines.values()):
+            self._granted.clear()
+            await self._granted.wait()
+
+    async def room(self) -> None:
+        """Wait until the outbox is nearly empty."""
+        await self._writer.drained(self._room_bytes)
+
+    def _put(self, records: list[OutRecord]) -> None:
+        if not records:
+            return
+        lost = self.outbox.put(records, self._clock.monotonic_ms())
+        self._writer.wake()
+        if lost:
+            self._lost(lost, BROKER_OUTAGE)
+
+    def _lost(self, lost: set[LostLine], reason: str) -> None:
+        log.error(
+            "book.resync",
+            reason=reason,
+            symbols=sorted(line.symbol for line in lost),
+            dropped=self.outbox.dropped.total(),
+        )
+        for line in lost:
+            self.feeds[line.venue].lost(line.symbol, reason)
+
+    # --- Holder: what the leases say ---
+
+    def granted(self, key: FeedKey, token: int) -> None:
+        """A feed lease is ours."""
+        self._put(self.feeds[key.venue].granted(key.symbol, token, self._time_of(key.venue)))
+        self._granted.set()
+
+    def revoked(self, key: FeedKey) -> None:
+        """A feed lease is another's."""
+        self.feeds[key.venue].revoked(key.symbol)
+
+    def _time_of(self, venue: str) -> int:
+        """Now, in the time of a venue's source: a tape's is where the tape is."""
+        return self.feeds[venue].newest_ms or self._clock.now_ms()
+
+    # --- what operators see ---
+
+    @property
+    def _nothing_listed(self) -> bool:
+        return all(line.closed for feeds in self.feeds.values() for line in feeds.lines.values())
+
+    def _age_s(self) -> float:
+        return self.outbox.age_ms(self._clock.monotonic_ms()) / 1000
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """What ``/health`` says."""
+        return health(
+            self._sources,
+            self.feeds,
+            self.outbox,
+            self._writer,
+            self._leases,
+            clock=self._clock,
+            started_ms=self._started_ms,
+            node_id=self._settings.node_id,
+            outage=self._outage,
+        )
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    tasks = [*tasks]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run_bridge(settings: Settings) -> int:
+    """``tapeline bridge``: follow ``SYMBOLS`` until SIGTERM or SIGINT.
+
+    Returns:
+        Exit status: 0 after a stop, 1 after a failure, 2 if a setting is wrong.
+    """
+    try:
+        for name, value in (
+            ("KAFKA_URL", settings.kafka_url),
+            ("REDIS_URL", settings.redis_url),
+            ("SYMBOLS", settings.symbols),
+        ):
+            if not value:
+                raise ConfigError(name, None, "a value")
+        bridge = Bridge(settings)
+    except ConfigError as exc:
+        log.error("config.refused", error=str(exc))
+        return MISCONFIGURED
+    calm()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, bridge.stop)
+    try:
+        return await bridge.run()
+    except OSError as exc:
+        log.error("bridge.failed", error=str(exc), port=settings.bridge_port)
+        return FAILED
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

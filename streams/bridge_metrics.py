@@ -1,0 +1,194 @@
+"""The bridge's counters as Prometheus reads them.
+
+The hot path counts in plain integers; this collector looks at them when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streams.feed_lease import FeedLeases
+from streams.feeds import Feeds
+from streams.kafka_writer import KafkaWriter
+from streams.outbox import LostLine, Outbox
+from streams.sources import FrameSource
+
+PREFIX: Final = "tapeline_bridge_"
+
+Sample = tuple[tuple[str, ...], float]
+
+
+class BridgeMetrics(Collector):
+    """Reads what the bridge's parts have counted."""
+
+    def __init__(
+        self,
+        sources: Iterable[FrameSource],
+        feeds: dict[str, Feeds],
+        outbox: Outbox,
+        writer: KafkaWriter,
+        leases: FeedLeases,
+        outbox_age_s: Callable[[], float],
+    ) -> None:
+        self._sources = tuple(sources)
+        self._feeds, self._outbox, self._writer, self._leases = feeds, outbox, writer, leases
+        self._outbox_age_s = outbox_age_s
+
+    def registry(self) -> CollectorRegistry:
+        """A registry with these metrics alone."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return registry
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, as they are now."""
+        yield from self._venues()
+        yield from self._lines()
+        yield from self._broker()
+
+    def _venues(self) -> Iterator[Metric]:
+        by_venue = {source.assembler.venue: source for source in self._sources}
+        yield _counter(
+            "frames", "Frames received.", ["venue"], _each(by_venue, lambda s: s.counts.frames)
+        )
+        yield _counter(
+            "frame_errors",
+            "Frames and replies that were not the venue's dialect.",
+            ["venue"],
+            _each(by_venue, lambda s: s.counts.errors),
+        )
+        yield _counter(
+            "connects", "Sockets opened.", ["venue"], _each(by_venue, lambda s: s.counts.connects)
+        )
+        yield _counter(
+            "reconnects",
+            "Sockets lost or given up.",
+            ["venue", "reason"],
+            [
+                ((venue, reason), count)
+                for venue, source in by_venue.items()
+                for reason, count in source.counts.reconnects.items()
+            ],
+        )
+        yield _counter(
+            "trades_missing",
+            "Trades the venue made and the bridge did not see.",
+            ["venue"],
+            _each(by_venue, lambda s: s.assembler.counts.trades_missing),
+        )
+        yield _gauge(
+            "connected",
+            "1 while the venue has a socket.",
+            ["venue"],
+            [((venue,), float(feeds.connected)) for venue, feeds in self._feeds.items()],
+        )
+
+    def _lines(self) -> Iterator[Metric]:
+        lines = [
+            (v, feeds, line) for v, feeds in self._feeds.items() for line in feeds.lines.values()
+        ]
+        yield _counter(
+            "gaps",
+            "Times readers were told that something is missing.",
+            ["venue", "symbol"],
+            [((v, line.symbol), feeds.gaps[line.symbol]) for v, feeds, line in lines],
+        )
+        yield _counter(
+            "records",
+            "Records made.",
+            ["venue", "kind"],
+            [
+                ((venue, kind), count)
+                for venue, feeds in self._feeds.items()
+                for kind, count in feeds.records.items()
+            ],
+        )
+        yield _counter(
+            "muted",
+            "Events not written because another bridge holds the feed lease, or nobody does yet.",
+            ["venue"],
+            [((venue,), feeds.muted) for venue, feeds in self._feeds.items()],
+        )
+        yield _counter(
+            "dropped",
+            "Records and events dropped because the broker was away for too long.",
+            ["venue", "symbol"],
+            [
+                (
+                    (venue, line.symbol),
+                    feeds.dropped[line.symbol] + self._outbox.dropped[LostLine(venue, line.symbol)],
+                )
+                for venue, feeds, line in lines
+            ],
+        )
+        yield _gauge(
+            "in_sync",
+            "1 while the symbol's book follows the venue's.",
+            ["venue", "symbol"],
+            [((v, line.symbol), float(line.in_sync)) for v, _, line in lines],
+        )
+        yield _gauge(
+            "feed_token",
+            "Token of the feed lease; 0 while none is held.",
+            ["venue", "symbol"],
+            [((v, line.symbol), float(line.token)) for v, _, line in lines],
+        )
+
+    def _broker(self) -> Iterator[Metric]:
+        outbox, writer = self._outbox, self._writer
+        yield _gauge(
+            "outbox_bytes", "Bytes that the broker has not acknowledged.", [], [((), outbox.bytes)]
+        )
+        yield _gauge(
+            "outbox_records",
+            "Records that the broker has not acknowledged.",
+            [],
+            [((), outbox.depth)],
+        )
+        yield _gauge(
+            "outbox_age_seconds", "Age of the oldest of them.", [], [((), self._outbox_age_s())]
+        )
+        yield _counter(
+            "acknowledged", "Records acknowledged by the broker.", [], [((), outbox.acknowledged)]
+        )
+        yield _counter(
+            "refused", "Records that the broker will never take.", [], [((), writer.refused)]
+        )
+        yield _counter(
+            "producers_replaced",
+            "Producers that became unusable.",
+            ["reason"],
+            [((reason,), count) for reason, count in writer.replaced.items()],
+        )
+        yield _gauge(
+            "broker_connected", "1 while there is a producer.", [], [((), float(writer.connected))]
+        )
+        yield _gauge(
+            "redis_reachable", "1 while Redis answers.", [], [((), float(self._leases.reachable))]
+        )
+        yield _counter(
+            "leases_lost", "Feed leases that became another's.", [], [((), self._leases.lost)]
+        )
+
+
+def _each(sources: dict[str, FrameSource], read: Callable[[FrameSource], float]) -> list[Sample]:
+    return [((venue,), read(source)) for venue, source in sources.items()]
+
+
+def _counter(name: str, text: str, labels: list[str], samples: Iterable[Sample]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _gauge(name: str, text: str, labels: list[str], samples: Iterable[Sample]) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family

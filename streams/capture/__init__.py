@@ -1,0 +1,1 @@
+"""Recordings of what a venue sent: reading, writing, playing and checking them."""

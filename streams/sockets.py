@@ -1,0 +1,355 @@
+"""The shell around an assembler: sockets, REST, clock and backoff. The same for every venue.
+
+One socket at a time, but for the moments in which a new one takes over from the old: before the
+venue's time limit, and when it announces that it will close. The assembler passes on once what
+both bring, so nothing is missed between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from streams.backoff import Backoff, Timing
+from streams.events import Event
+from streams.rest import RestClient, retry_after_s
+from streams.sources import Sink, SourceCounts
+from streams.symbols import Listing
+from streams.venues.base import Assembler, HttpRequest
+from tapeline.clock import Clock
+from tapeline.errors import FeedError, UnknownSymbol
+from tapeline.logging import get_logger
+
+FRAME_BYTES_MAX: Final = 32 * 1024 * 1024
+"""A whole book in one frame has been seen at 5 MB."""
+
+QUEUE_FRAMES: Final = 256
+"""Frames read ahead of us; beyond, the venue's TCP connection is slowed down."""
+
+TICK_S: Final = 0.1
+CLOSE_S: Final = 1.0
+SEND_EVERY_S: Final = 0.25
+"""Between two frames to the venue: the strictest takes 5 a second, pings included."""
+
+ERROR_LOG_EVERY_S: Final = 1.0
+
+_NOTHING: Final = ""
+"""Ends a queue of frames."""
+
+log = get_logger("sockets")
+
+
+class _Leg:
+    """One socket.
+
+    Attributes:
+        seen_s: When the last frame or pong came.
+        settled: Set when it has delivered a frame, or ended.
+        ended: Whether it is over.
+        why: Why we end it, if we do.
+    """
+
+    def __init__(self, ws: ClientConnection, now_s: float) -> None:
+        self.ws = ws
+        self.opened_s = self.seen_s = now_s
+        self.settled = asyncio.Event()
+        self.over = asyncio.Event()
+        self.why = ""
+        self.owed: asyncio.Queue[str] = asyncio.Queue()
+
+    @property
+    def ended(self) -> bool:
+        return self.over.is_set()
+
+
+class SocketSource:
+    """A `FrameSource` on a venue's real sockets, or a simulator's.
+
+    Attributes:
+        assembler: The one driven.
+        counts: What has been seen.
+        rest: Its REST client.
+    """
+
+    def __init__(
+        self,
+        assembler: Assembler,
+        listings: Iterable[Listing],
+        *,
+        stream_root: str,
+        rest: RestClient,
+        clock: Clock,
+        timing: Timing | None = None,
+    ) -> None:
+        """Nothing is opened before `run`."""
+        self.assembler, self.rest = assembler, rest
+        self.counts = SourceCounts()
+        self._symbols = {listing.venue_symbol: listing.symbol for listing in listings}
+        self._root = stream_root.rstrip("/")
+        self._clock = clock
+        self._timing = timing or Timing()
+        self._backoff = Backoff(self._timing)
+        self._legs: set[_Leg] = set()
+        self._newest: _Leg | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._complained_s = -ERROR_LOG_EVERY_S
+        self._sink: Sink
+        self._group: asyncio.TaskGroup
+
+    @property
+    def live(self) -> bool:
+        """Whether a frame or a pong came lately."""
+        now_s = self._now_s()
+        return any(now_s - leg.seen_s <= self._timing.live_for for leg in self._legs)
+
+    async def run(self, sink: Sink) -> None:
+        """Follow the venue until cancelled."""
+        self._sink, self._stopping = sink, False
+        try:
+            async with self.rest, asyncio.TaskGroup() as self._group:
+                self._group.create_task(self._keep_time(), name="feed-time")
+                try:
+                    await self._follow()
+                finally:
+                    self._stopping = True
+        finally:
+            await self._close_all()
+
+    async def _follow(self) -> None:
+        current: _Leg | None = None
+        why = ""
+        while True:
+            leg = await self._open(wait=current is not None and current.ended)
+            if current is not None and not current.ended:
+                # Both are read; the old one goes when the new one has shown that it delivers.
+                await leg.settled.wait()
+                if leg.ended and not current.ended:
+                    continue
+                await self._retire(current, why)
+            current = leg
+            why = await self._until_due(current)
+
+    async def _until_due(self, leg: _Leg) -> str:
+        """Wait until a socket has ended or another one should take its place."""
+        while not leg.ended:
+            if self.assembler.wants_new_socket():
+                return "announced"
+            if self._now_s() - leg.opened_s >= self._timing.life:
+                return "age"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await leg.over.wait()
+        return "ended"
+
+    # --- sockets ---
+
+    async def _open(self, *, wait: bool) -> _Leg:
+        """A socket that is being read; tries until there is one."""
+        url = self._root + self.assembler.stream_path()
+        asked_s = 0.0
+        while True:
+            if wait:
+                await asyncio.sleep(self._backoff.next_s(asked_s))
+            wait, asked_s = True, 0.0
+            try:
+                ws = await connect(
+                    url,
+                    compression=None,
+                    max_size=FRAME_BYTES_MAX,
+                    max_queue=QUEUE_FRAMES,
+                    ping_interval=None,
+                    open_timeout=self._timing.open_within,
+                    close_timeout=CLOSE_S,
+                )
+            except InvalidStatus as exc:
+                asked_s = retry_after_s(exc.response.headers.get("Retry-After"))
+                error = f"HTTP {exc.response.status_code}"
+            except (OSError, TimeoutError, WebSocketException) as exc:
+                error = str(exc) or type(exc).__name__
+            else:
+                return self._adopt(ws)
+            self.counts.reconnects["refused"] += 1
+            log.warning("feed.not_connected", venue=self.assembler.venue, error=error)
+
+    def _adopt(self, ws: ClientConnection) -> _Leg:
+        leg = self._newest = _Leg(ws, self._now_s())
+        self._legs.add(leg)
+        self.counts.connects += 1
+        log.info("feed.connected", venue=self.assembler.venue, sockets=len(self._legs))
+        self._accept(self.assembler.connected(self._clock.now_ms()))
+        self._pay()
+        self._group.create_task(self._read(leg), name="feed-read")
+        self._group.create_task(self._ping(leg), name="feed-ping")
+        self._group.create_task(self._send(leg), name="feed-send")
+        return leg
+
+    async def _retire(self, leg: _Leg, why: str) -> None:
+        leg.why = why
+        await leg.ws.close()
+        await leg.over.wait()
+
+    async def _read(self, leg: _Leg) -> None:
+        why = "error"
+        try:
+            async for frame in leg.ws:
+                self._on_frame(leg, frame)
+            why = "closed"
+        except ConnectionClosed as exc:
+            why = "closed" if exc.rcvd else "lost"
+        except Exception:
+            # A fault of ours: begin again with a new socket, rather than stand still.
+            log.exception("feed.failed", venue=self.assembler.venue)
+            _abort(leg)
+        finally:
+            self._gone(leg, leg.why or why)
+
+    def _on_frame(self, leg: _Leg, frame: str | bytes) -> None:
+        now_ms = self._clock.now_ms()
+        leg.seen_s = self._now_s()
+        leg.settled.set()
+        self.counts.frames += 1
+        self.counts.last_frame_ms = now_ms
+        try:
+            events = self.assembler.receive(frame, now_ms)
+        except FeedError as exc:
+            self._complain(exc)
+        else:
+            if events:
+                self._accept(events)
+        self._pay()
+
+    def _gone(self, leg: _Leg, why: str) -> None:
+        if self._stopping:
+            return
+        lived_s = self._now_s() - leg.opened_s
+        self._legs.discard(leg)
+        leg.over.set()
+        leg.settled.set()
+        leg.owed.put_nowait(_NOTHING)
+        self._backoff.lived(lived_s)
+        self.counts.reconnects[why] += 1
+        said = log.info if self._legs else log.warning
+        said(
+            "feed.disconnected",
+            venue=self.assembler.venue,
+            reason=why,
+            lived_s=round(lived_s, 3),
+            sockets=len(self._legs),
+        )
+        if not self._legs:
+            for task in self._asking:
+                task.cancel()
+            self._accept(self.assembler.disconnected(self._clock.now_ms(), why))
+
+    async def _close_all(self) -> None:
+        """Say goodbye on all sockets, and that there are none."""
+        legs, self._legs = [*self._legs], set()
+        for leg in legs:
+            await leg.ws.close()
+        if legs:
+            self._accept(self.assembler.disconnected(self._clock.now_ms(), "shutdown"))
+
+    # --- signs of life ---
+
+    async def _ping(self, leg: _Leg) -> None:
+        while not leg.ended:
+            try:
+                pong = await leg.ws.ping()
+            except ConnectionClosed:
+                return
+            asyncio.ensure_future(pong).add_done_callback(partial(self._on_pong, leg))
+            await asyncio.sleep(self._timing.ping_every)
+
+    def _on_pong(self, leg: _Leg, pong: asyncio.Future[float]) -> None:
+        if not pong.cancelled() and pong.exception() is None:
+            leg.seen_s = self._now_s()
+
+    async def _keep_time(self) -> None:
+        while True:
+            now_s = self._now_s()
+            for leg in [*self._legs]:
+                # A half-open connection never ends by itself, and to close it politely would wait
+                # for an answer.
+                if now_s - leg.seen_s > self._timing.dead_after and not leg.why:
+                    leg.why = "silent"
+                    _abort(leg)
+            self._sink.tick(self.assembler.venue, self._clock.now_ms(), live=self.live)
+            await asyncio.sleep(TICK_S)
+
+    # --- what the assembler owes the venue ---
+
+    def _pay(self) -> None:
+        for request in self.assembler.requests_to_send():
+            task = self._group.create_task(self._ask(request), name="feed-request")
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        frames = self.assembler.frames_to_send()
+        if frames and self._newest is not None:
+            for frame in frames:
+                self._newest.owed.put_nowait(frame)
+
+    async def _send(self, leg: _Leg) -> None:
+        while frame := await leg.owed.get():
+            try:
+                await leg.ws.send(frame)
+            except ConnectionClosed:
+                return
+            await asyncio.sleep(SEND_EVERY_S)
+
+    async def _ask(self, request: HttpRequest) -> None:
+        wait_ms = request.not_before_ms - self._clock.now_ms()
+        if wait_ms > 0:
+            await asyncio.sleep(wait_ms / 1000)
+        reply = await self.rest.get(request.path, request.weight)
+        if reply.status != HTTPStatus.OK:
+            log.warning(
+                "feed.request_refused",
+                venue=self.assembler.venue,
+                path=request.path,
+                status=reply.status,
+                retry_after_s=reply.retry_after_s,
+            )
+        try:
+            events = self.assembler.http_response(
+                request, reply.status, reply.body, self._clock.now_ms(), reply.retry_after_s
+            )
+        except UnknownSymbol as exc:
+            self._sink.unlisted(self.assembler.venue, self._symbols.get(exc.symbol, exc.symbol))
+        except FeedError as exc:
+            self._complain(exc)
+        else:
+            self._accept(events)
+        self._pay()
+
+    # --- inside ---
+
+    def _accept(self, events: list[Event]) -> None:
+        self._sink.accept(self.assembler.venue, events)
+
+    def _complain(self, error: FeedError) -> None:
+        self.counts.errors += 1
+        now_s = self._now_s()
+        if now_s - self._complained_s >= ERROR_LOG_EVERY_S:
+            self._complained_s = now_s
+            log.error(
+                "feed.frame_refused",
+                venue=self.assembler.venue,
+                error=str(error),
+                errors=self.counts.errors,
+            )
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _abort(leg: _Leg) -> None:
+    leg.ws.transport.abort()

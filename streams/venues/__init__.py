@@ -1,0 +1,1 @@
+"""One package a venue, each with the same rooms: schema, assembler, urls."""

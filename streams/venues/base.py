@@ -1,0 +1,144 @@
+"""What every venue's assembler is to those who drive it. Sans-I/O: bytes in, events out.
+
+A driver (bridge, capture check, tests) owns sockets, HTTP, clock and backoff. It tells the
+assembler what happened, takes the events that come back, and then sends what the assembler
+owes the venue: `Assembler.frames_to_send` and `Assembler.requests_to_send`. An assembler reads
+no clock: every call brings the time with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from streams.events import BookSnapshot, Event, Instrument
+from streams.symbols import Listing
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A GET the assembler needs answered.
+
+    Attributes:
+        purpose: ``instrument`` or ``snapshot``.
+        path: Below the venue's REST root, query included.
+        venue_symbol: The symbol it is about; empty when it is about all.
+        weight: What it costs of the venue's request budget.
+        not_before_ms: Earliest time to send it; a refused request comes back later.
+    """
+
+    purpose: Literal["instrument", "snapshot"]
+    path: str
+    venue_symbol: str = ""
+    weight: int = 1
+    not_before_ms: int = 0
+
+
+@dataclass(slots=True)
+class AssemblerCounts:
+    """What an assembler has seen; all rise only.
+
+    Attributes:
+        frames: Frames fed, acks and errors included.
+        errors: Frames that are not this venue's dialect.
+        gaps: Breaks in the venue's own book sequence after a book was in sync.
+        stale: Book messages dropped because a snapshot or an earlier message covers them.
+        trades: Trades passed on.
+        trade_duplicates: Trades dropped, their id seen before.
+        trades_missing: Ids jumped over: trades the venue made and we did not see.
+        tops_compared, tops_equal: Rebuilt top of book against the venue's own quote, at
+            equal update ids.
+        crossed: Books found with best bid >= best ask.
+        ts_replaced: ``ts_event`` more than 60 s off ``ts_recv``, replaced by it.
+        ignored: Frames of kinds or symbols nobody asked for, passed over.
+    """
+
+    frames: int = 0
+    errors: int = 0
+    gaps: int = 0
+    stale: int = 0
+    trades: int = 0
+    trade_duplicates: int = 0
+    trades_missing: int = 0
+    tops_compared: int = 0
+    tops_equal: int = 0
+    crossed: int = 0
+    ts_replaced: int = 0
+    ignored: int = 0
+    events: dict[str, int] = field(default_factory=dict)
+    """Events passed on, by kind."""
+
+
+class Assembler(Protocol):
+    """One venue's dialect, for all symbols of one connection set.
+
+    Two sockets may feed one assembler at the same time (a new one is opened before the old
+    one reaches the venue's time limit): what both bring is passed on once.
+    """
+
+    venue: str
+    counts: AssemblerCounts
+
+    def __init__(self, listings: Iterable[Listing]) -> None: ...
+
+    def stream_path(self) -> str:
+        """Path and query of the websocket, below the venue's stream root."""
+        ...
+
+    def connected(self, now_ms: int) -> list[Event]:
+        """A socket is open. Ends in subscriptions and snapshot requests owed."""
+        ...
+
+    def disconnected(self, now_ms: int, reason: str) -> list[Event]:
+        """The last socket is gone: `feed_status` for each symbol; books are no longer in sync."""
+        ...
+
+    def receive(self, frame: str | bytes, ts_recv_ms: int) -> list[Event]:
+        """Feed one frame as it came off the socket.
+
+        Raises:
+            FrameError: Not this venue's dialect: count it, keep the socket.
+        """
+        ...
+
+    def http_response(
+        self, request: HttpRequest, status: int, body: bytes, now_ms: int, retry_after_s: float = 0
+    ) -> list[Event]:
+        """The answer to a request taken from `requests_to_send`; status 0 if none came.
+
+        A refused or failed request is owed again, later.
+
+        Raises:
+            UnknownSymbol: The venue lists no such symbol (the driver reports it and goes on).
+            FrameError: Answered, but not in this venue's dialect: counted, and owed again.
+        """
+        ...
+
+    def resync(self, symbol: str, now_ms: int, reason: str) -> list[Event]:
+        """Distrust one symbol's book: `feed_status` gap, and a new snapshot is asked for."""
+        ...
+
+    def snapshot(self, symbol: str, now_ms: int, reason: str) -> BookSnapshot | None:
+        """The assembled book of a canonical symbol in one part; None when it is not in sync."""
+        ...
+
+    def instrument(self, symbol: str, now_ms: int) -> Instrument | None:
+        """What is known of a symbol's steps; None before anything is."""
+        ...
+
+    def frames_to_send(self) -> list[str]:
+        """Frames owed to the venue, each returned once."""
+        ...
+
+    def requests_to_send(self) -> list[HttpRequest]:
+        """Requests owed, each returned once, also those with a `not_before_ms` to come."""
+        ...
+
+    def wants_new_socket(self) -> bool:
+        """The venue announced that it will close: open another socket now."""
+        ...
+
+    def symbols(self) -> Sequence[str]:
+        """Canonical symbols, in the order given."""
+        ...

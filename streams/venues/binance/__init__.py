@@ -1,0 +1,1 @@
+"""Binance spot: wire types, decimals, addresses and the assembler of its market data."""

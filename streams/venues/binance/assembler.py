@@ -1,0 +1,382 @@
+"""Binance spot's market data: frames and REST replies in, records and requests out. Sans-I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from streams.events import (
+    BookDelta,
+    BookSnapshot,
+    Event,
+    FeedStatus,
+    Instrument,
+    Kline,
+    Ticker,
+    Trade,
+)
+from streams.symbols import Listing
+from streams.venues.base import AssemblerCounts, HttpRequest
+from streams.venues.binance import urls
+from streams.venues.binance.depth import Join
+from streams.venues.binance.feed import SymbolFeed
+from streams.venues.binance.market import VENUE, Market
+from streams.venues.binance.requests import RequestQueue
+from streams.venues.binance.schema import (
+    AggTradeUpdate,
+    AnyFrame,
+    BookTickerUpdate,
+    Combined,
+    DayTickerUpdate,
+    DepthSnapshot,
+    DepthUpdate,
+    ExchangeInfo,
+    KlineUpdate,
+    TradeUpdate,
+    VenueError,
+)
+from tapeline.errors import ConfigError, FrameError, UnknownSymbol
+
+Handler = Callable[[Any, int], list[Event]]
+Decode = Callable[[str], Any]
+
+_PREFIX: Final = '{"stream":"'
+_PREFIX_LENGTH: Final = len(_PREFIX)
+
+_KINDS: Final[dict[type, str]] = {
+    t: str(t.__struct_config__.tag)
+    for t in (Instrument, BookSnapshot, BookDelta, Trade, Ticker, Kline, FeedStatus)
+}
+
+_PAYLOADS: Final[dict[str, tuple[type, str]]] = {
+    "depth": (DepthUpdate, "on_depth"),
+    "trade": (TradeUpdate, "on_trade"),
+    "aggTrade": (AggTradeUpdate, "on_agg_trade"),
+    "bookTicker": (BookTickerUpdate, "on_quote"),
+    "ticker": (DayTickerUpdate, "on_day_ticker"),
+    "kline": (KlineUpdate, "on_kline"),
+}
+"""By stream name, rate and interval cut off: what the payload is, and who reads it."""
+
+_bare: Final[dict[str, Decode]] = {
+    name: msgspec.json.Decoder(payload).decode for name, (payload, _) in _PAYLOADS.items()
+}
+_combined: Final[dict[str, Decode]] = {
+    name: msgspec.json.Decoder(Combined[payload]).decode  # type: ignore[valid-type]
+    for name, (payload, _) in _PAYLOADS.items()
+}
+_decode_any: Final = msgspec.json.Decoder(AnyFrame).decode
+_decode_snapshot: Final = msgspec.json.Decoder(DepthSnapshot).decode
+_decode_info: Final = msgspec.json.Decoder(ExchangeInfo).decode
+_decode_error: Final = msgspec.json.Decoder(VenueError).decode
+
+_INVALID_SYMBOL: Final = (-1121, -1100)
+_BARRED: Final = (418, 429)
+SYMBOLS_MAX: Final = urls.STREAMS_MAX // len(urls.STREAMS)
+
+
+class BinanceAssembler:
+    """`streams.venues.base.Assembler` for Binance spot.
+
+    Attributes:
+        counts: What has been seen.
+    """
+
+    venue = VENUE
+
+    def __init__(self, listings: Iterable[Listing], *, infer_instruments: bool = False) -> None:
+        """Follow these listings.
+
+        Args:
+            listings: Each symbol once.
+            infer_instruments: No exchangeInfo will come (a capture without one): read tick and
+                lot size off the first book's digits.
+
+        Raises:
+            ConfigError: More symbols than one connection carries.
+        """
+        self.counts = AssemblerCounts()
+        self._listings = tuple(listings)
+        if len(self._listings) > SYMBOLS_MAX:
+            raise ConfigError(
+                "SYMBOLS", f"{len(self._listings)} symbols", f"at most {SYMBOLS_MAX} of {VENUE}"
+            )
+        self._infer = infer_instruments
+        self._requests = RequestQueue()
+        self._feeds: dict[str, SymbolFeed] = {}  # by canonical symbol
+        self._by_venue_symbol: dict[str, SymbolFeed] = {}
+        for listing in self._listings:
+            market = Market(listing, self.counts)
+            feed = SymbolFeed(
+                market, partial(self._ask_snapshot, market), infer_instrument=infer_instruments
+            )
+            self._feeds[listing.symbol] = feed
+            self._by_venue_symbol[market.venue_symbol] = feed
+        self._routes: dict[str, tuple[Decode, Handler]] = {}  # by stream name
+        self._live = False
+        self._wants_new_socket = False
+
+    # --- what is owed ---
+
+    def stream_path(self) -> str:
+        """Path and query of the combined stream of all symbols."""
+        return urls.stream_path([*self._by_venue_symbol])
+
+    def frames_to_send(self) -> list[str]:
+        """None: the address says what to send."""
+        return []
+
+    def requests_to_send(self) -> list[HttpRequest]:
+        """Requests owed, each returned once."""
+        return self._requests.take()
+
+    def wants_new_socket(self) -> bool:
+        """Whether the venue has announced a shutdown since the last socket was opened."""
+        return self._wants_new_socket
+
+    # --- the connection ---
+
+    def connected(self, now_ms: int) -> list[Event]:
+        """A socket is open. Only the first one restarts the books."""
+        self._wants_new_socket = False
+        if self._live:
+            return []
+        self._live = True
+        self._requests.forget()
+        if not self._infer:
+            self._ask_instruments([*self._by_venue_symbol], now_ms)
+        events: list[Event] = []
+        for feed in self._feeds.values():
+            feed.market.unlisted = False
+            feed.connected(now_ms)
+            events.append(feed.market.status("connected", now_ms))
+        return self._passed(events)
+
+    def disconnected(self, now_ms: int, reason: str) -> list[Event]:
+        """The last socket is gone. Books stay readable as what they were."""
+        self._live = False
+        self._requests.forget()
+        events: list[Event] = []
+        for feed in self._feeds.values():
+            feed.depth.disconnected()
+            events.append(feed.market.status("disconnected", now_ms, reason))
+        return self._passed(events)
+
+    def receive(self, frame: str | bytes, ts_recv_ms: int) -> list[Event]:
+        """Feed one frame, raw or combined.
+
+        Raises:
+            FrameError: Not this venue's dialect, a value that can't be, or the venue's answer
+                that it refused a request. Nothing has changed but ``counts``.
+        """
+        counts = self.counts
+        counts.frames += 1
+        try:
+            text = frame if isinstance(frame, str) else str(frame, "utf-8")
+            # The name is read before the payload, so that one typed pass decodes the frame.
+            if text.startswith(_PREFIX):
+                name = text[_PREFIX_LENGTH : text.find('"', _PREFIX_LENGTH)]
+                route = self._routes.get(name) or self._route(name)
+                if route is not None:
+                    decode, handle = route
+                    return self._passed(handle(decode(text).data, ts_recv_ms))
+            return self._passed(self._uncommon(text, ts_recv_ms))
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            counts.errors += 1
+            raise FrameError(f"{exc}: {_excerpt(frame)}") from None
+        except FrameError:
+            counts.errors += 1
+            raise
+
+    def http_response(
+        self, request: HttpRequest, status: int, body: bytes, now_ms: int, retry_after_s: float = 0
+    ) -> list[Event]:
+        """The answer to a request; refused, failed or unreadable ones are owed again, later.
+
+        Raises:
+            UnknownSymbol: The venue lists no such symbol; nothing more is asked for it.
+            FrameError: Status 200 with a body that is not this venue's dialect.
+        """
+        if not self._requests.settle(request):
+            return []  # from before a reconnect
+        if status != 200:
+            return self._refused(request, status, body, now_ms, retry_after_s)
+        try:
+            if request.purpose == "snapshot":
+                events = self._on_snapshot(_decode_snapshot(body), request, now_ms)
+            else:
+                events = self._on_info(_decode_info(body), request, now_ms)
+        except (msgspec.DecodeError, UnicodeDecodeError, FrameError) as exc:
+            self.counts.errors += 1
+            self._requests.fail(request, now_ms)
+            raise FrameError(f"{request.path}: {exc}: {_excerpt(body)}") from None
+        self._requests.succeed(request)
+        return self._passed(events)
+
+    # --- one symbol ---
+
+    def resync(self, symbol: str, now_ms: int, reason: str) -> list[Event]:
+        """Distrust one symbol's book."""
+        detail = "a new snapshot was asked for"
+        return self._passed(self._feeds[symbol].depth.distrust(reason, detail, now_ms))
+
+    def snapshot(
+        self, symbol: str, now_ms: int, reason: str, *, stale_ok: bool = False
+    ) -> BookSnapshot | None:
+        """The assembled book in one part.
+
+        Args:
+            symbol: Canonical.
+            now_ms: Time put on the record.
+            reason: Put on the record.
+            stale_ok: While the book is out of sync, return the last good one all the same. Not
+                for the topic, where a snapshot says that the book is right again.
+
+        Returns:
+            None when the book is not in sync, or there is none.
+        """
+        depth = self._feeds[symbol].depth
+        if depth.book is None or not (depth.synced or stale_ok):
+            return None
+        return depth.record(now_ms, reason)
+
+    def instrument(self, symbol: str, now_ms: int) -> Instrument | None:
+        """What is known of a symbol's steps, as of now; None before anything is."""
+        rules = self._feeds[symbol].market.rules
+        if rules is None:
+            return None
+        return msgspec.structs.replace(rules, ts_event_ms=now_ms, ts_recv_ms=now_ms)
+
+    def symbols(self) -> Sequence[str]:
+        """Canonical symbols, in the order given."""
+        return tuple(self._feeds)
+
+    # --- frames ---
+
+    def _route(self, stream: str) -> tuple[Decode, Handler] | None:
+        """Decoder and reader of a stream of ours; None if it is another's, or of no known kind."""
+        venue_symbol, _, kind = stream.partition("@")
+        name = kind.partition("@")[0].partition("_")[0]
+        feed = self._by_venue_symbol.get(venue_symbol.upper())
+        if feed is None or name not in _PAYLOADS:
+            return None
+        route = _combined[name], getattr(feed, _PAYLOADS[name][1])
+        if len(self._routes) < urls.STREAMS_MAX:
+            self._routes[stream] = route
+        return route
+
+    def _uncommon(self, text: str, ts_recv_ms: int) -> list[Event]:
+        """Anything but a combined frame of a stream of ours with its name first."""
+        frame = _decode_any(text)
+        if frame.stream:
+            route = self._route(frame.stream)
+            if route is not None:
+                return route[1](route[0](text).data, ts_recv_ms)
+            frame = _decode_any(frame.data) if frame.data else frame
+            return self._announced(frame.event)
+        if frame.event or (frame.symbol and frame.last is not None):
+            name = urls.RAW_EVENTS.get(frame.event, frame.event or "bookTicker")
+            feed = self._by_venue_symbol.get(frame.symbol)
+            if feed is None or name not in _PAYLOADS:
+                return self._announced(frame.event)
+            handle: Handler = getattr(feed, _PAYLOADS[name][1])
+            return handle(_bare[name](text), ts_recv_ms)
+        if frame.error or frame.code is not None:
+            error = frame.error or VenueError(frame.code or 0, frame.msg)
+            raise FrameError(f"request {frame.id} refused: {error.code} {error.msg}")
+        if frame.result:
+            return []  # the answer to a subscription
+        if frame.snapshot_id is not None:
+            return self._announced("")  # a partial depth of nobody knows what
+        raise FrameError(f"neither a stream's frame nor an answer: {_excerpt(text)}")
+
+    def _announced(self, event: str) -> list[Event]:
+        if event == "serverShutdown":
+            self._wants_new_socket = True
+        else:
+            self.counts.ignored += 1
+        return []
+
+    def _passed(self, events: list[Event]) -> list[Event]:
+        passed = self.counts.events
+        for event in events:
+            kind = _KINDS[type(event)]
+            passed[kind] = passed.get(kind, 0) + 1
+        return events
+
+    # --- REST ---
+
+    def _ask_snapshot(self, market: Market, now_ms: int) -> None:
+        if market.unlisted or not self._live:
+            return
+        path = urls.snapshot_path(market.venue_symbol)
+        weight = urls.SNAPSHOT_WEIGHT
+        self._requests.owe(HttpRequest("snapshot", path, market.venue_symbol, weight), now_ms)
+
+    def _ask_instruments(self, venue_symbols: list[str], now_ms: int) -> None:
+        one = venue_symbols[0] if len(venue_symbols) == 1 else ""
+        path = urls.instrument_path(venue_symbols)
+        self._requests.owe(HttpRequest("instrument", path, one, urls.INSTRUMENT_WEIGHT), now_ms)
+
+    def _refused(
+        self, request: HttpRequest, status: int, body: bytes, now_ms: int, retry_after_s: float
+    ) -> list[Event]:
+        try:
+            code = _decode_error(body).code
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            code = 0
+        if status == 400 and code in _INVALID_SYMBOL:
+            if request.venue_symbol:
+                self._unlisted(request.venue_symbol)
+                return []
+            # The venue does not say which one it is.
+            for venue_symbol in self._by_venue_symbol:
+                self._ask_instruments([venue_symbol], now_ms)
+            return []
+        self._requests.fail(request, now_ms, retry_after_s, barred=status in _BARRED)
+        return []
+
+    def _unlisted(self, venue_symbol: str) -> None:
+        market = self._by_venue_symbol[venue_symbol].market
+        if not market.unlisted:
+            market.unlisted = True
+            raise UnknownSymbol(VENUE, venue_symbol)
+
+    def _on_snapshot(
+        self, snapshot: DepthSnapshot, request: HttpRequest, now_ms: int
+    ) -> list[Event]:
+        feed = self._by_venue_symbol[request.venue_symbol]
+        return self._joined(feed, feed.depth.snapshot(snapshot, now_ms), now_ms)
+
+    def _on_info(self, info: ExchangeInfo, request: HttpRequest, now_ms: int) -> list[Event]:
+        listed = {entry.symbol: entry for entry in info.symbols}
+        events: list[Event] = []
+        asked = [request.venue_symbol] if request.venue_symbol else [*self._by_venue_symbol]
+        for venue_symbol in asked:
+            entry = listed.get(venue_symbol)
+            if entry is not None:
+                feed = self._by_venue_symbol[venue_symbol]
+                events.append(feed.market.learn(entry, now_ms))
+                events += self._joined(feed, feed.depth.instrument_known(now_ms), now_ms)
+            elif request.venue_symbol:
+                self._unlisted(venue_symbol)
+            else:
+                # Asked for by itself, so that telling of it costs no other symbol's events.
+                self._ask_instruments([venue_symbol], now_ms)
+        return events
+
+    def _joined(
+        self, feed: SymbolFeed, outcome: tuple[Join, list[Event]], now_ms: int
+    ) -> list[Event]:
+        join, events = outcome
+        if join is Join.UNFIT:
+            self._ask_snapshot(feed.market, now_ms)
+        return events
+
+
+def _excerpt(frame: str | bytes) -> str:
+    text = frame if isinstance(frame, str) else frame[:200].decode("utf-8", "replace")
+    return text if len(text) <= 120 else f"{text[:120]}..."

@@ -1,0 +1,114 @@
+"""What is known of one symbol at Binance, shared by its book and its other streams."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streams.events import FeedState, FeedStatus, Instrument
+from streams.symbols import Listing
+from streams.venues.base import AssemblerCounts
+from streams.venues.binance.decimals import Scale, common_step
+from streams.venues.binance.schema import SymbolInfo
+
+VENUE: Final = "binance"
+
+CLOCK_SKEW_MS: Final = 60_000
+"""A venue time further off our own than this is not believed."""
+
+
+class Market:
+    """Names, exponents and trading rules of one symbol.
+
+    Attributes:
+        symbol: Canonical.
+        venue_symbol: As the venue spells it.
+        px, sz: Text to integers. They only become finer, so that a price of today can always
+            be told apart from one of a minute ago.
+        rules: The last `Instrument`, None before anything is known.
+        unlisted: The venue has said that it does not know this symbol.
+        counts: The assembler's.
+    """
+
+    __slots__ = ("counts", "px", "rules", "symbol", "sz", "unlisted", "venue_symbol")
+
+    def __init__(self, listing: Listing, counts: AssemblerCounts) -> None:
+        self.symbol, self.venue_symbol = listing.symbol, listing.venue_symbol.upper()
+        self.px, self.sz = Scale("price", 1), Scale("size", 0)
+        self.rules: Instrument | None = None
+        self.unlisted = False
+        self.counts = counts
+
+    def learn(self, info: SymbolInfo, now_ms: int) -> Instrument:
+        """Take tick and lot size from exchangeInfo.
+
+        Raises:
+            FrameError: A step is not a number.
+        """
+        # A step of 0 is the venue's way to say that the rule is off.
+        tick_size, px_e = common_step({info.step("PRICE_FILTER") or "0"}, "tickSize")
+        lot_size, sz_e = common_step({info.step("LOT_SIZE") or "0"}, "stepSize")
+        return self._know(
+            Instrument(
+                venue=VENUE,
+                symbol=self.symbol,
+                ts_event_ms=now_ms,
+                ts_recv_ms=now_ms,
+                px_e=px_e,
+                sz_e=sz_e,
+                tick_size=tick_size,
+                lot_size=lot_size,
+                status=info.status.lower(),
+                base=info.base_asset,
+                quote=info.quote_asset,
+                synthetic=info.synthetic,
+            )
+        )
+
+    def infer(self, prices: set[str], sizes: set[str], now_ms: int) -> Instrument:
+        """Read tick and lot size off the digits of a book, for want of the venue's word."""
+        tick_size, px_e = common_step(prices, "price")
+        lot_size, sz_e = common_step(sizes, "size")
+        return self._know(
+            Instrument(
+                venue=VENUE,
+                symbol=self.symbol,
+                ts_event_ms=now_ms,
+                ts_recv_ms=now_ms,
+                px_e=px_e,
+                sz_e=sz_e,
+                tick_size=tick_size,
+                lot_size=lot_size,
+                status="unknown",
+                origin="inferred",
+            )
+        )
+
+    def _know(self, rules: Instrument) -> Instrument:
+        self.rules = rules
+        self.refine(rules.px_e, rules.sz_e)
+        return rules
+
+    def refine(self, px_e: int, sz_e: int) -> None:
+        """Let prices and sizes have at least these exponents."""
+        self.px, self.sz = self.px.finer(px_e), self.sz.finer(sz_e)
+
+    def event_ms(self, venue_ms: int, recv_ms: int) -> int:
+        """The venue's time, or ours where the venue's can't be true."""
+        if -CLOCK_SKEW_MS <= venue_ms - recv_ms <= CLOCK_SKEW_MS:
+            return venue_ms
+        self.counts.ts_replaced += 1
+        return recv_ms
+
+    def status(
+        self, status: FeedState, now_ms: int, reason: str = "", detail: str = ""
+    ) -> FeedStatus:
+        """A `FeedStatus` of this symbol."""
+        return FeedStatus(
+            venue=VENUE,
+            symbol=self.symbol,
+            ts_event_ms=now_ms,
+            ts_recv_ms=now_ms,
+            status=status,
+            reason=reason,
+            detail=detail,
+        )
