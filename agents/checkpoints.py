@@ -1,0 +1,111 @@
+"""Keeping state in the changelog: one record per changed symbol per period, staggered.
+
+The order of things, on which restarts rely:
+
+1. the state is taken at one moment, with the offset it has been applied to;
+2. it goes to the changelog under (symbol, token);
+3. when the broker has acknowledged it, records of lower tokens are tombstoned;
+4. only then does the ledger let the offsets it covers be committed.
+
+A worker killed anywhere in between finds an older state and an older committed offset: it
+applies more records again, and gets the same state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from agents.metrics import Metrics
+from agents.schedule import Grid
+from agents.shards import Shards
+from tables.changelog import checkpoint_key, encode_checkpoint
+from tapeline.clock import Clock
+from tapeline.logging import get_logger
+
+log = get_logger("checkpoints")
+
+SendChangelog = Callable[[int, bytes, bytes | None], Any]
+"""(partition, key, value) to an awaitable that ends when the broker has it."""
+
+
+class Checkpointer:
+    """Writes checkpoints of dirty symbols.
+
+    Attributes:
+        tokens: Token of the newest acknowledged checkpoint by symbol.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        send: SendChangelog,
+        token_of: Callable[[str], int],
+        metrics: Metrics,
+        clock: Clock,
+        period_ms: int,
+    ) -> None:
+        self._shards = shards
+        self._send = send
+        self._token_of = token_of
+        self._metrics = metrics
+        self._clock = clock
+        self._grid = Grid(period_ms)
+        self.tokens: dict[str, int] = {}
+        self._stored: dict[str, set[int]] = {}
+
+    def set_symbols(self, stored_tokens: dict[str, set[int]]) -> None:
+        """Serve the assigned symbols from now on.
+
+        Args:
+            stored_tokens: Tokens under which the changelog holds records, by symbol.
+        """
+        symbols = self._shards.symbols()
+        self._grid.set_symbols(symbols, self._clock.now_ms())
+        self._stored = {symbol: set(stored_tokens.get(symbol, ())) for symbol in symbols}
+        self.tokens = {s: max(tokens, default=0) for s, tokens in self._stored.items()}
+
+    async def run(self) -> None:
+        """Write checkpoints as they fall due, until cancelled."""
+        while True:
+            due_ms = self._grid.next_due_ms()
+            wait_ms = 100 if due_ms is None else min(100, max(1, due_ms - self._clock.now_ms()))
+            await asyncio.sleep(wait_ms / 1000)
+            due = self._grid.take_due(self._clock.now_ms())
+            await self._save([symbol for symbol in due if self._shards.may_save(symbol)])
+
+    async def save_all(self) -> None:
+        """One checkpoint of every dirty symbol, now: before a stop."""
+        await self._save([s for s in self._shards.symbols() if self._shards.may_save(s)])
+
+    async def _save(self, symbols: list[str]) -> None:
+        await asyncio.gather(*(self._save_one(symbol) for symbol in symbols))
+
+    async def _save_one(self, symbol: str) -> None:
+        shards = self._shards
+        # Never below what is stored: a lower one would be ignored when restoring.
+        token = max(self._token_of(symbol), self.tokens.get(symbol, 0))
+        partition = shards.partition_of[symbol]
+        checkpoint = shards.checkpoint(symbol, token)
+        value = encode_checkpoint(checkpoint)
+        try:
+            await self._send(partition, checkpoint.key, value)
+        except asyncio.CancelledError:
+            shards.saved(symbol, acknowledged=False)
+            raise
+        except Exception as error:
+            # Whatever the producer raises: not acknowledged, so it stays dirty and is tried anew.
+            shards.saved(symbol, acknowledged=False)
+            self._metrics.checkpoints.labels("failed").inc()
+            log.warning("checkpoint.failed", symbol=symbol, error=repr(error))
+            return
+        shards.saved(symbol, acknowledged=True)
+        self.tokens[symbol] = token
+        self._metrics.checkpoints.labels("acknowledged").inc()
+        self._metrics.checkpoint_bytes.inc(len(value))
+        stored = self._stored.setdefault(symbol, set())
+        for older in [held for held in stored if held < token]:
+            stored.discard(older)
+            self._send(partition, checkpoint_key(symbol, older), None)
+        stored.add(token)

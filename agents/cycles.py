@@ -1,0 +1,170 @@
+"""The fast and the slow cycle: engines are read on their grid, and reports handed on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agents.metrics import Metrics
+from agents.schedule import Grid
+from agents.shards import Shards
+from tables.engine import Engine
+from tables.report import FastPart, Position, SlowPart, Source, Writer, compose, encode_report
+from tapeline.clock import Clock
+from tapeline.config import Settings
+from tapeline.logging import get_logger
+
+IDLE_MS: Final = 50
+WARN_EVERY_MS: Final = 60_000
+
+log = get_logger("cycles")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A report but for what only its writer knows.
+
+    Attributes:
+        watermark: Rises with the records behind it; a writer may not go below another's.
+    """
+
+    fast: FastPart
+    slow: SlowPart | None
+    source: Source
+    watermark: int
+    node_id: str
+    split_bytes: int
+
+    def encode(self, writer_token: int, seq: int, updated_at: int) -> tuple[bytes, bytes]:
+        """Payload, and heavy payload (empty unless split)."""
+        report = compose(
+            self.fast,
+            self.slow,
+            writer=Writer(self.node_id, writer_token),
+            seq=seq,
+            updated_at=updated_at,
+            source=self.source,
+        )
+        return encode_report(report, self.split_bytes)
+
+
+class ReportSink(Protocol):
+    """Takes the newest draft of a symbol; an older one not yet written is replaced."""
+
+    def put(self, symbol: str, draft: Draft) -> None: ...
+
+
+class Cycles:
+    """Computes reports of the owned symbols as they fall due."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        shards: Shards,
+        sink: ReportSink,
+        owned: Callable[[], list[str]],
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._shards = shards
+        self._sink = sink
+        self._owned = owned
+        self._metrics = metrics
+        self._clock = clock
+        self._fast = Grid(settings.report_period_ms)
+        self._slow = Grid(settings.slow_period_ms)
+        self._slow_parts: dict[str, tuple[SlowPart, Position]] = {}
+        self._skipped = {"fast": 0, "slow": 0}
+        self._warned_ms = 0
+
+    def refresh(self) -> None:
+        """The owned symbols have changed."""
+        symbols = self._owned()
+        now_ms = self._clock.now_ms()
+        self._fast.set_symbols(symbols, now_ms)
+        self._slow.set_symbols(symbols, now_ms)
+        self._slow_parts = {s: part for s, part in self._slow_parts.items() if s in symbols}
+        # A new owner's first report is whole: readers should not see the slow part vanish.
+        for symbol in symbols:
+            if symbol not in self._slow_parts and self._ready(symbol) is not None:
+                self._run_slow(symbol)
+
+    async def run(self) -> None:
+        """Serve both grids until cancelled."""
+        while True:
+            now_ms = self._clock.now_ms()
+            due = [d for d in (self._fast.next_due_ms(), self._slow.next_due_ms()) if d is not None]
+            wait_ms = min([IDLE_MS, *(max(0, d - now_ms) for d in due)])
+            await asyncio.sleep(wait_ms / 1000)
+            now_ms = self._clock.now_ms()
+            for symbol in self._slow.take_due(now_ms):
+                self._run_slow(symbol)
+                await asyncio.sleep(0)
+            for symbol in self._fast.take_due(self._clock.now_ms()):
+                self._run_fast(symbol)
+                await asyncio.sleep(0)
+            self._count_skipped(now_ms)
+
+    def _ready(self, symbol: str) -> Engine | None:
+        """The symbol's engine once it has applied anything."""
+        engine = self._shards.engine(symbol)
+        return engine if engine is not None and engine.applied >= 0 else None
+
+    def _now_ms(self, engine: Engine) -> int:
+        """Time for a report: given by the wall clock, or by the records themselves."""
+        if self._settings.clock == "records":
+            return engine.newest_ms
+        return max(self._clock.now_ms(), engine.newest_ms)
+
+    def _position(self, symbol: str, engine: Engine, now_ms: int) -> Position:
+        return Position(
+            topic=self._settings.events_topic,
+            partition=self._shards.partition_of[symbol],
+            offset=engine.applied,
+            now_ms=now_ms,
+        )
+
+    def _run_slow(self, symbol: str) -> None:
+        engine = self._ready(symbol)
+        if engine is None:
+            return
+        now_ms = self._now_ms(engine)
+        part = engine.slow_report(now_ms, self._metrics.laps("slow"))
+        self._slow_parts[symbol] = (part, self._position(symbol, engine, now_ms))
+
+    def _run_fast(self, symbol: str) -> None:
+        engine = self._ready(symbol)
+        if engine is None:
+            return
+        if symbol not in self._slow_parts:
+            self._run_slow(symbol)
+        now_ms = self._now_ms(engine)
+        fast = engine.fast_report(now_ms, self._metrics.laps("fast"))
+        if fast.data_age_ms is not None:
+            self._metrics.data_age.labels(symbol).observe(fast.data_age_ms / 1000)
+        slow, slow_at = self._slow_parts[symbol]
+        self._sink.put(
+            symbol,
+            Draft(
+                fast=fast,
+                slow=slow,
+                source=Source(fast=self._position(symbol, engine, now_ms), slow=slow_at),
+                watermark=self._shards.watermark(engine),
+                node_id=self._settings.node_id,
+                split_bytes=self._settings.report_split_bytes,
+            ),
+        )
+
+    def _count_skipped(self, now_ms: int) -> None:
+        for name, grid in (("fast", self._fast), ("slow", self._slow)):
+            new = grid.skipped - self._skipped[name]
+            if not new:
+                continue
+            self._skipped[name] = grid.skipped
+            self._metrics.cycles_skipped.labels(name).inc(new)
+            if now_ms - self._warned_ms >= WARN_EVERY_MS:
+                self._warned_ms = now_ms
+                log.warning("cycle.skipped", cycle=name, skipped=new)

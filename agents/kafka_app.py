@@ -1,0 +1,192 @@
+"""The Faust application: its settings, its one topic, its table, its transport."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import faust
+from faust.tables.manager import TableManager
+from yarl import URL
+
+from agents.eviction import client_id
+from agents.ledger import CommitLedger
+from agents.transport import BatchConsumer, BatchSchema, BatchTransport
+from streams.topics import bootstrap_servers
+from tapeline.config import Settings
+from tapeline.errors import ConfigError, TapelineError, TopicError
+from tapeline.logging import get_logger, logging_config
+
+TABLE_NAME: Final = "engine"
+
+HEARTBEATS_PER_SESSION: Final = 20
+REBALANCE_TIMEOUT_S: Final = 10.0
+KEEP_S: Final = 3.0
+"""At a stop: longest wait for the last checkpoints and the last commit."""
+
+REQUEST_TIMEOUT_S: Final = 20.0
+"""At least; never below the session timeout, which Faust refuses."""
+
+COMMIT_INTERVAL_S: Final = 1.0
+BATCH_RECORDS: Final = 2000
+QUEUED_BATCHES: Final = 16
+"""Batches that may wait for the agent; with 2,000 records each, some 10 MB."""
+
+EXIT_FAILURE: Final = 1
+EXIT_USAGE: Final = 2
+
+log = get_logger("worker")
+
+
+class _BootStrategy(faust.App.BootStrategy):
+    """Never Faust's own web server: it would take port 6066 whatever ``web_enabled`` says."""
+
+    enable_web = False
+
+
+class PromptTableManager(TableManager):
+    """Starts recovery at once: Faust's waits 1 s, for agents that may add tables. Ours do not."""
+
+    async def on_start(self) -> None:
+        """Register the table's changelog, then recover."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
+class TapelineWorker(faust.Worker):
+    """Faust's worker, but what keeps it from starting is one line and an exit status.
+
+    Attributes:
+        exit_status: 2 where settings or topics are wrong, so that nobody restarts it in vain;
+            1 for another refusal; 0 leaves it to Faust.
+    """
+
+    exit_status = 0
+
+    async def start(self) -> None:
+        """Start, and stay until stopped."""
+        try:
+            await super().start()
+        except TapelineError as error:
+            wrong = isinstance(error, ConfigError | TopicError)
+            self.exit_status = EXIT_USAGE if wrong else EXIT_FAILURE
+            log.error("worker.refused", reason=type(error).__name__, error=str(error))
+
+    def execute_from_commandline(self) -> None:
+        """Run to the end, and leave the process."""
+        try:
+            super().execute_from_commandline()
+        except SystemExit as leaving:
+            raise SystemExit(self.exit_status or leaving.code) from None
+
+
+class TapelineApp(faust.App):
+    """A Faust application whose consumer delivers batches.
+
+    Attributes:
+        ledger: Decides which offsets are committed.
+        on_prelude: Awaited at the start, before the group is joined.
+        on_draining: Awaited at a stop after the flow has ended, before offsets are committed.
+        on_closing: Awaited at a stop after offsets are committed.
+        on_committed: Told of offsets committed.
+        on_agent_failed: Told of an exception that an agent did not catch.
+    """
+
+    BootStrategy = _BootStrategy
+
+    ledger: CommitLedger
+    on_prelude: Any = None
+    on_draining: Any = None
+    on_closing: Any = None
+    on_committed: Any = None
+    on_agent_failed: Any = None
+
+    def _new_transport(self) -> Any:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """None: state is in memory and in the changelog, never in a working folder."""
+
+    async def on_start(self) -> None:
+        """Before any service of Faust's starts."""
+        if self.on_prelude is not None:
+            await self.on_prelude()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Faust drains and commits; then what lives beside it may go.
+
+        Without a broker neither ends: what was not kept is then read again by the next start.
+        """
+        try:
+            async with asyncio.timeout(KEEP_S):
+                await super().on_stop()
+        except TimeoutError:
+            log.error("worker.not_kept", seconds=KEEP_S)
+        if self.on_closing is not None:
+            await self.on_closing()
+
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        # Faust would commit, and start the agent anew behind the batch that failed.
+        if self.on_agent_failed is not None:
+            self.on_agent_failed(exc)
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        if self.should_stop and self.on_draining is not None:
+            await self.on_draining()
+        await super()._consumer_wait_empty(consumer, logger)
+
+
+def create_kafka_app(settings: Settings, ledger: CommitLedger) -> tuple[TapelineApp, Any, Any]:
+    """The application, its events topic and its table."""
+    BatchConsumer.batch_topics = frozenset({settings.events_topic})
+    BatchConsumer.ledger = ledger
+    app = TapelineApp(
+        settings.app_id,
+        broker=[URL(f"kafka://{server}") for server in bootstrap_servers(settings.kafka_url)],
+        store="memory://",
+        origin="agents",
+        autodiscover=False,
+        version=1,
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        topic_partitions=settings.partitions,
+        broker_client_id=client_id(settings.node_id),
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 1000 / HEARTBEATS_PER_SESSION,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
+        broker_request_timeout=max(REQUEST_TIMEOUT_S, settings.session_timeout_ms / 1000),
+        broker_commit_interval=COMMIT_INTERVAL_S,
+        broker_max_poll_records=BATCH_RECORDS,
+        consumer_auto_offset_reset="earliest",
+        consumer_connections_max_idle_ms=540_000,
+        producer_acks=-1,
+        producer_max_request_size=1_000_000,
+        producer_linger_ms=5,
+        stream_buffer_maxsize=QUEUED_BATCHES,
+        stream_wait_empty=True,
+        stream_recovery_delay=0.0,
+        table_standby_replicas=0,
+        TableManager=PromptTableManager,
+        Worker=TapelineWorker,
+        logging_config=logging_config(settings.log_level),
+        worker_redirect_stdouts=False,
+    )
+    app.ledger = ledger
+    topic = app.topic(
+        settings.events_topic,
+        schema=BatchSchema(),
+        partitions=settings.partitions,
+        internal=True,
+    )
+    table = app.Table(
+        TABLE_NAME,
+        key_type=bytes,
+        value_type=bytes,
+        partitions=settings.partitions,
+        recovery_buffer_size=64,
+        standby_buffer_size=1,
+        help="Newest checkpoint of each symbol's engine",
+    )
+    return app, topic, table

@@ -1,0 +1,195 @@
+"""The worker's metrics, by the names its operators know, and the self-test at the start.
+
+Durations are in seconds. ``symbol`` labels come from the settings only, and those of symbols
+given up are dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from agents.coordination.sink import WriteKind
+from agents.shards import BatchOutcome
+from tapeline.logging import get_logger
+
+log = get_logger("worker")
+
+_FAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+_AGE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
+
+EXPECTED: Final = (
+    "nt_node_heartbeat",
+    "nt_symbols_assigned",
+    "nt_calc_latency_seconds",
+    "nt_reports_published",
+    "nt_data_age_seconds",
+    "nt_lease_conflicts",
+    "nt_hrw_rebalances",
+    "tapeline_records_applied",
+    "tapeline_records_skipped",
+    "tapeline_dead_letters",
+    "tapeline_engine_events",
+    "tapeline_cycles_skipped",
+    "tapeline_publish_failures",
+    "tapeline_checkpoints",
+    "tapeline_checkpoint_bytes",
+    "tapeline_committed_offset",
+    "tapeline_position",
+    "tapeline_ticks_published",
+    "tapeline_published_bytes",
+    "tapeline_leases_lost",
+)
+"""Families that `Metrics.missing` looks for."""
+
+
+class Metrics:
+    """All metrics of one worker, in a registry of their own.
+
+    Attributes:
+        registry: What ``/metrics`` renders.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        self.node_heartbeat = gauge(
+            "nt_node_heartbeat", "1 while this node's heartbeat is accepted"
+        )
+        self.symbols_assigned = gauge("nt_symbols_assigned", "Symbols this node writes reports of")
+        self.calc_latency = Histogram(
+            "nt_calc_latency_seconds",
+            "Time to compute one figure of one symbol's report",
+            ("metric", "cycle"),
+            buckets=_FAST_BUCKETS,
+            registry=registry,
+        )
+        self.reports_published = counter(
+            "nt_reports_published_total", "Reports accepted by Redis", "symbol"
+        )
+        self.data_age = Histogram(
+            "nt_data_age_seconds",
+            "Age of the newest record when a report is computed",
+            ("symbol",),
+            buckets=_AGE_BUCKETS,
+            registry=registry,
+        )
+        self.lease_conflicts = counter(
+            "nt_lease_conflicts_total", "Writes refused because another node holds the lease"
+        )
+        self.hrw_rebalances = counter("nt_hrw_rebalances_total", "Changes of the owned symbols")
+        self.records_applied = counter("tapeline_records_applied_total", "Records applied", "kind")
+        self.records_skipped = counter(
+            "tapeline_records_skipped_total", "Records redelivered and skipped by their offset"
+        )
+        self.dead_letters = counter(
+            "tapeline_dead_letters_total", "Records sent to the dead-letter topic", "reason"
+        )
+        self.engine_events = counter(
+            "tapeline_engine_events_total",
+            "What engines noticed: gaps, duplicates, unlisted keys",
+            "event",
+        )
+        self.cycles_skipped = counter(
+            "tapeline_cycles_skipped_total",
+            "Report cycles skipped because the worker lagged",
+            "cycle",
+        )
+        self.publish_failures = counter(
+            "tapeline_publish_failures_total", "Writes that Redis did not accept", "reason"
+        )
+        self.published_bytes = counter(
+            "tapeline_published_bytes_total", "Bytes of accepted writes", "kind"
+        )
+        self.leases_lost = counter("tapeline_leases_lost_total", "Leases lost", "reason")
+        self.ticks_published = counter(
+            "tapeline_ticks_published_total", "Ticks accepted by Redis", "symbol"
+        )
+        self.checkpoints = counter("tapeline_checkpoints_total", "Checkpoints", "outcome")
+        self.checkpoint_bytes = counter(
+            "tapeline_checkpoint_bytes_total", "Bytes of acknowledged checkpoints"
+        )
+        self.position = gauge("tapeline_position", "Next offset to apply", "partition")
+        self.committed_offset = gauge("tapeline_committed_offset", "Committed offset", "partition")
+
+    def missing(self) -> list[str]:
+        """Expected families that are not registered: the self-test at the start."""
+        registered = {family.name for family in self.registry.collect()}
+        return [name for name in EXPECTED if name not in registered]
+
+    # --- what coordination tells (`CoordinationSink`) ------------------------------------------
+
+    def published(self, symbol: str, kind: WriteKind, size: int) -> None:
+        """A report or a tick was accepted."""
+        family = self.reports_published if kind == "report" else self.ticks_published
+        family.labels(symbol).inc()
+        self.published_bytes.labels(kind).inc(size)
+
+    def split(self, symbol: str, size: int) -> None:
+        """A report was too large for one key."""
+        log.warning("report.split", symbol=symbol, bytes=size)
+        self.engine_events.labels("report_split").inc()
+
+    def stale(self, symbol: str, kind: WriteKind) -> None:
+        """A write was behind what had been published."""
+        self.publish_failures.labels("stale_data").inc()
+
+    def conflict(self, symbol: str, reason: str) -> None:
+        """A write was refused to this writer."""
+        log.warning("lease_conflict", symbol=symbol, reason=reason)
+        self.lease_conflicts.inc()
+
+    def failed(self, reason: str) -> None:
+        """A try came to nothing."""
+        self.publish_failures.labels(reason).inc()
+
+    def lease_lost(self, symbol: str, reason: str) -> None:
+        """A lease may no longer be written under."""
+        self.leases_lost.labels(reason).inc()
+
+    def leases(self, held: int) -> None:
+        """How many leases are held."""
+        self.symbols_assigned.set(held)
+
+    def heartbeat(self, accepted: bool) -> None:
+        """A heartbeat was accepted, or not."""
+        self.node_heartbeat.set(1 if accepted else 0)
+
+    # --- what engines tell ----------------------------------------------------------------------
+
+    def batch(self, outcome: BatchOutcome) -> None:
+        """Count what became of a batch."""
+        for kind, count in outcome.kinds.items():
+            self.records_applied.labels(kind).inc(count)
+        self.records_skipped.inc(outcome.skipped)
+        for event, count in outcome.counts.items():
+            self.engine_events.labels(event).inc(count)
+
+    def laps(self, cycle: str) -> Callable[[str], None]:
+        """A stop-watch for one cycle: told each figure's name as it is done."""
+        last = perf_counter()
+
+        def lap(metric: str) -> None:
+            nonlocal last
+            now = perf_counter()
+            self.calc_latency.labels(metric, cycle).observe(now - last)
+            last = now
+
+        return lap
+
+    def drop_symbols(self, symbols: Iterable[str]) -> None:
+        """Forget the labels of symbols given up."""
+        for symbol in symbols:
+            for family in (self.reports_published, self.ticks_published, self.data_age):
+                with contextlib.suppress(KeyError):  # it never had a value
+                    family.remove(symbol)

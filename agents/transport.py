@@ -1,0 +1,227 @@
+"""Records in batches: Faust's consumer, but each partition's fetched records come as one event.
+
+Stock Faust makes four asyncio tasks a record. Here the conductor, the stream and the agent see
+one event for all that a fetch brought of a partition, and everything else stays Faust's:
+assignor, changelogs, recovery, flow control, commits.
+
+What it leans on inside faust-streaming 0.15 and aiokafka 0.14 is checked by
+``tests/unit/agents/test_transport_internals.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from faust.serializers.schemas import Schema
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+from mode.utils.futures import notify
+
+from agents.ledger import CommitLedger
+
+FETCH_WAIT_MS = 50
+"""How long the broker may hold a fetch that finds nothing. Stock Faust says 1500: partitions
+just resumed would stay silent for as long, as the fetch under way does not ask for them."""
+
+STOP_SECONDS = 1.5
+"""At a stop: longest wait for a broker, for the commit and for what is still to be sent."""
+
+SEEKING_SECONDS = 0.05
+"""Longest a fetch may last while partitions wait for their seek: it does not ask for them."""
+
+IDLE_SECONDS = 0.02
+"""Pause while no partition is active. Stock Faust sleeps 1 s, in every rebalance."""
+
+
+class BatchSchema(Schema):
+    """Hands a batch through as it is: nothing is decoded before the engine looks at it."""
+
+    def compile(self, app: Any, **_kwargs: Any) -> Any:
+        """A decode function that decodes nothing."""
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return app.create_event(None, message.value, message.headers, message)
+
+        return decode
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread with a short fetch wait."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Stop, also without a broker."""
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError:
+            # aiokafka's fetcher cancels its own fetches and then awaits them; one that waits to
+            # reconnect ends so. Let through, nobody would be told that the thread has ended.
+            await self._ensure_consumer()._client.close()
+
+
+class BatchProducer(driver.Producer):
+    """Faust's producer, but it does not wait for a broker that is away at a stop."""
+
+    async def on_stop(self) -> None:
+        """Send what waits, as far as the broker takes it in time."""
+        producer = self._producer
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await super().on_stop()
+        except TimeoutError:
+            await producer._sender.close()
+            await producer.client.close()
+
+
+class BatchConsumer(driver.Consumer):
+    """Delivers whole batches of some topics, and commits what the ledger allows.
+
+    Attributes:
+        batch_topics: Topics delivered in batches; others are delivered as Faust does.
+        ledger: Decides the offsets to commit for them.
+    """
+
+    batch_topics: ClassVar[frozenset[str]] = frozenset()
+    ledger: ClassVar[CommitLedger]
+    _sought = False
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def pause_partitions(self, tps: Iterable[TP]) -> None:
+        """Before each assignment and at a stop."""
+        tps = set(tps)
+        super().pause_partitions(tps)
+        if any(tp.topic in self.batch_topics for tp in tps):
+            self._sought = False
+
+    async def perform_seek(self) -> None:
+        """To the committed offsets, at the end of each assignment."""
+        await super().perform_seek()
+        self._sought = True
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP]]:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        active = set(self._get_active_partitions())
+        if not self._sought:
+            # Recovery resumes partitions before it seeks: what is fetched in between would be
+            # delivered once more behind the seek.
+            active = {tp for tp in active if tp.topic not in self.batch_topics}
+            timeout = SEEKING_SECONDS
+        if not active:
+            await self.sleep(IDLE_SECONDS)
+            return {}, active
+        return await self._getmany(active_partitions=active, timeout=timeout), active
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                # A rebalance while we wait makes what comes back another generation's. It is
+                # thrown away: recovery seeks to the committed offsets before the flow resumes.
+                generation = self.app.consumer_generation_id
+                records, active = await self._wait_next_records(timeout=1.0)
+                await asyncio.sleep(0)
+                for tp, message in self._messages(records or {}, active):
+                    if not self.flow_active or self.app.consumer_generation_id != generation:
+                        break
+                    await self.wait_first(self.callback(message), self.suspend_flow.wait())
+                    if self.flow_active:
+                        self._read_offset[tp] = message.offset
+        except self.consumer_stopped_errors:
+            if not self.transport.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.transport.app.should_stop:
+                raise
+
+    def _messages(
+        self, records: dict[TP, Sequence[Any]], active: set[TP]
+    ) -> Iterator[tuple[TP, Any]]:
+        for tp, batch in records.items():
+            if not batch or (tp not in active and tp not in self._buffered_partitions):
+                continue
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            if tp.topic in self.batch_topics:
+                yield tp, self._batch_message(tp, batch)
+                continue
+            for record in batch:
+                read = self._read_offset[tp]
+                if read is None or record.offset >= read:
+                    yield tp, self._to_message(tp, record)
+
+    def _batch_message(self, tp: TP, batch: Sequence[Any]) -> Any:
+        last = batch[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            (last.timestamp or 0) / 1000,
+            last.timestamp_type,
+            (),
+            None,
+            batch,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        batched = {TP(t, p) for t in self.batch_topics for p in self.ledger.partitions()}
+        wanted: Iterable[TP] = batched | {tp for tp in self._acked if tp not in batched}
+        return (tp for tp in wanted if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if tp.topic not in self.batch_topics:
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        # The compiled stream iterator adds each batch's last offset here; it is of no use, as
+        # being through a batch says nothing about its being safe.
+        self._acked.pop(tp, None)
+        self._acked_index.pop(tp, None)
+        return self.ledger.committable(tp.partition)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        done: bool = await super()._commit(offsets)
+        if done and self.app.on_committed is not None:
+            self.app.on_committed(offsets)
+        return done
+
+    def request_rejoin(self) -> None:
+        """Have the group assign partitions anew."""
+        thread: Any = self._thread
+        coordinator = thread._ensure_consumer()._coordinator
+        thread.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
+
+    async def wait_empty(self) -> None:
+        """Nothing to wait for: what is not checkpointed is not committed, and is read again."""
+        self._unacked_messages.clear()
+        notify(self._waiting_for_ack)
+        # Not asyncio.timeout: Faust's commit swallows a cancellation, and goes on.
+        commit = asyncio.ensure_future(self.commit_and_end_transactions())
+        done, _ = await asyncio.wait({commit}, timeout=STOP_SECONDS)
+        if done:
+            await commit
+        else:
+            commit.cancel()
+            self.log.warning("No commit within %s s: it will be read again", STOP_SECONDS)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Commit first: Faust forgets its acks before it lets anybody commit them."""
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+
+
+class BatchTransport(driver.Transport):
+    """The transport of a Tapeline worker."""
+
+    Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
+    Producer: ClassVar[type[BatchProducer]] = BatchProducer

@@ -1,0 +1,396 @@
+"""One worker: the Faust application and everything that lives beside it.
+
+`build_worker` wires the parts; ``agents/__init__.py`` gives the application to
+``faust -A agents worker``. The order of a start: settings, probe server, Redis, heartbeat,
+the topic's shape, eviction of a dead predecessor; then Faust joins the group and recovers the
+table; then engines are restored, leases taken, cycles run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from faust.types import TP
+
+from agents import positions
+from agents.checkpoints import Checkpointer
+from agents.cycles import Cycles
+from agents.dead_letters import DeadLetters
+from agents.eviction import Eviction, client_id
+from agents.kafka_app import TapelineApp, create_kafka_app
+from agents.ledger import CommitLedger
+from agents.metrics import Metrics
+from agents.ownership import Ownership
+from agents.parameters import parameters_of
+from agents.raw_streams import RawStreams
+from agents.shards import RawRecord, Shards
+from streams.symbols import parse_symbols
+from streams.topics import (
+    PartitionCountError,
+    admin_of,
+    bootstrap_servers,
+    changelog_of,
+    dead_letters_of,
+    partition_counts,
+)
+from tables.changelog import Checkpoint, decode_checkpoint, newest
+from tables.report import encode_tick
+from tapeline.clock import Clock, SystemClock
+from tapeline.config import Settings
+from tapeline.errors import ConfigError, SnapshotError, TapelineError, TopicError
+from tapeline.http_probe import ProbeServer
+from tapeline.logging import get_logger
+
+RETRY_SECONDS = 1.0
+
+log = get_logger("worker")
+
+
+class Worker:
+    """Everything of one worker process but Faust itself.
+
+    Attributes:
+        app: The Faust application.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self.ledger = CommitLedger()
+        self.shards = Shards(
+            parse_symbols(settings.symbols),
+            settings.partitions,
+            parameters_of(settings),
+            self.ledger,
+        )
+        self.app, self.topic, self.table = create_kafka_app(settings, self.ledger)
+        self.app.on_prelude = self.prelude
+        self.app.on_draining = self.drain
+        self.app.on_closing = self.close
+        self.ownership = Ownership(settings, self.shards, self.metrics, self.clock, self.fail)
+        self.cycles = Cycles(
+            settings, self.shards, self.ownership, self.ownership.wanted, self.metrics, self.clock
+        )
+        self.dead_letters = DeadLetters(
+            lambda: self.app.producer, settings.events_topic, self.metrics
+        )
+        self.checkpointer = Checkpointer(
+            self.shards,
+            self._send_changelog,
+            self.ownership.token,
+            self.metrics,
+            self.clock,
+            settings.checkpoint_period_ms,
+        )
+        self.probe = ProbeServer(
+            settings.bind_host, settings.metrics_port, self.metrics.registry, self.health
+        )
+        self.streams: RawStreams | None = None
+        self._started_ms = self.clock.now_ms()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready = False
+        self._starting_over = False
+        self._failing: asyncio.Task[None] | None = None
+        self.app.on_committed = self._on_committed
+        self.app.on_agent_failed = self.fail
+        self.app.agent(self.topic, name="ingest")(self.ingest)
+        self.app.on_rebalance_complete.connect(self._on_assigned)
+        self.app.on_partitions_revoked.connect(self._on_revoked)
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def prelude(self) -> None:
+        """What must be true before the group is joined."""
+        settings = self.settings
+        missing = self.metrics.missing()
+        if missing:
+            log.warning("metrics.missing", names=missing)
+        await self._start_probe()
+        log.info("worker.starting", metrics_url=f"{self.probe.url}/metrics")
+        await self.ownership.start(f"{self.probe.url}/metrics")
+        if settings.enable_streams:
+            self.streams = RawStreams(
+                self.ownership.redis, settings.streams_maxlen, self.metrics, self.ownership.keys
+            )
+            self._spawn(self.streams.run())
+        await self._broker_ready()
+        eviction = Eviction(
+            bootstrap_servers(settings.kafka_url), settings.app_id, client_id(settings.node_id)
+        )
+        await eviction.look()
+        self._spawn(eviction.evict())
+        self._spawn(self.checkpointer.run())
+        self._spawn(self.cycles.run())
+
+    async def _start_probe(self) -> None:
+        """Listen for operators.
+
+        Raises:
+            ConfigError: The port is taken, or not ours to take.
+        """
+        try:
+            await self.probe.start()
+        except OSError as error:
+            wanted = f"a port free to listen on at {self.settings.bind_host}: {error.strerror}"
+            raise ConfigError("NT_METRICS_PORT", self.settings.metrics_port, wanted) from error
+
+    async def _broker_ready(self) -> None:
+        """Wait for the broker, and for topics of the shape that was planned.
+
+        Raises:
+            TopicError: A topic is missing or has another number of partitions.
+        """
+        wanted = self.settings.partitions
+        partitioned = (self.settings.events_topic, changelog_of(self.settings.app_id))
+        while True:
+            try:
+                async with admin_of(self.settings.kafka_url) as admin:
+                    counts = await partition_counts(admin)
+                break
+            except TopicError as error:
+                log.error("broker.unavailable", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        for topic in (*partitioned, dead_letters_of(self.settings.events_topic)):
+            if topic not in counts:
+                raise TopicError(f"topic {topic} does not exist; run: tapeline topics apply")
+            if topic in partitioned and counts[topic] != wanted:
+                raise PartitionCountError(topic, wanted, counts[topic])
+
+    async def drain(self) -> None:
+        """At a stop: nothing more is applied, so keep and publish what there is.
+
+        Not after a failure: the records are read again from what was kept before it.
+        """
+        if self._failing is not None:
+            return
+        log.info("worker.draining")
+        await self.checkpointer.save_all()
+
+    async def close(self) -> None:
+        """After Faust has stopped: leases, heartbeat, probe."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if self.streams is not None:
+            await self.streams.flush()
+        await self.ownership.stop()
+        await self.probe.stop()
+        log.info("worker.stopped")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("task.died", task=task.get_name(), exc_info=task.exception())
+            self.fail(task.exception())
+
+    def fail(self, error: BaseException | None) -> None:
+        """End the process: what went wrong can't be gone on from."""
+        if self._failing is None:
+            self._failing = asyncio.get_running_loop().create_task(self.app.crash(error))
+
+    # --- assignment ------------------------------------------------------------------------------
+
+    async def _on_revoked(self, _app: Any, revoked: set[TP], **_kwargs: Any) -> None:
+        self._ready = False
+
+    async def _on_assigned(self, _app: Any, **_kwargs: Any) -> None:
+        """Tables are recovered, and nothing flows yet: make the engines what they were."""
+        topic = self.settings.events_topic
+        before = set(self.shards.symbols())
+        assigned = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}
+        checkpoints, tokens = self._stored_checkpoints()
+        await self.ownership.load_epoch(topic)
+        # A Redis that was wiped has forgotten the epoch; the checkpoints have not.
+        self.shards.epoch = max([self.shards.epoch, *(one.epoch for one in checkpoints)])
+        best = newest(checkpoints)
+        for error in self.shards.assign(assigned, best.values()):
+            log.warning("snapshot.discarded", error=str(error))
+        await self._check_positions(topic, assigned)
+        self._starting_over = False
+        self.checkpointer.set_symbols(tokens)
+        await self.ownership.assigned({s: max(t) for s, t in tokens.items()})
+        self.cycles.refresh()
+        self.metrics.hrw_rebalances.inc()
+        self._ready = True
+        log.info("rebalance_triggered", partitions=len(assigned), symbols=self.shards.symbols())
+        self._log_changes(before, set(self.shards.symbols()))
+
+    def _log_changes(self, before: set[str], after: set[str]) -> None:
+        """One line a symbol that came or went; a lag is how far its state is behind now."""
+        now_ms = self.clock.now_ms()
+        for symbol in sorted(after - before):
+            engine = self.shards.engine(symbol)
+            newest_ms = engine.newest_ms if engine is not None else 0
+            log.info(
+                "symbol_assigned", symbol=symbol, lag_ms=now_ms - newest_ms if newest_ms else None
+            )
+        for symbol in sorted(before - after):
+            log.info("symbol_dropped", symbol=symbol, lag_ms=None)
+        self.metrics.drop_symbols(before - after)
+
+    def _stored_checkpoints(self) -> tuple[list[Checkpoint], dict[str, set[int]]]:
+        """What recovery has read of the changelog; taken out, as the engines hold it from here."""
+        found: list[Checkpoint] = []
+        tokens: dict[str, set[int]] = defaultdict(set)
+        data = self.table.data.data
+        for value in list(data.values()):
+            if not value:
+                continue
+            try:
+                checkpoint = decode_checkpoint(value)
+            except SnapshotError as error:
+                log.warning("snapshot.discarded", error=str(error))
+                continue
+            found.append(checkpoint)
+            tokens[checkpoint.symbol].add(checkpoint.token)
+        data.clear()
+        return found, tokens
+
+    async def _check_positions(self, topic: str, assigned: set[int]) -> None:
+        """Find out a recreated topic, and where to start what was never committed."""
+        if not assigned:
+            return
+        consumer = self.app.consumer
+        tps = {TP(topic, partition) for partition in assigned}
+        servers = bootstrap_servers(self.settings.kafka_url)
+        ends = {tp.partition: at for tp, at in (await consumer.highwaters(*tps)).items()}
+        applied = {p: self._applied(p) for p in assigned}
+        suspects = positions.recreated(applied, ends)
+        gone: set[int] = set()
+        if suspects:
+            gone = await positions.confirm_recreated(
+                servers, topic, {p: applied[p] for p in suspects}
+            )
+            if gone:
+                await self._topic_recreated(topic, gone)
+        committed = await consumer.seek_to_committed()
+        # seek_to_committed answers None or 0 where nothing is committed.
+        fresh = {p for p in assigned if not committed.get(TP(topic, p)) and self._applied(p) < 0}
+        if gone:
+            # A commit of the old offsets may have come after the deletion, which removed them.
+            fresh = assigned
+        if fresh:
+            start = await positions.warm_up_offsets(servers, topic, fresh, self.clock.now_ms())
+            await consumer._commit({TP(topic, p): offset for p, offset in start.items()})
+
+    def _applied(self, partition: int) -> int:
+        """Highest offset that any engine of the partition has applied."""
+        engines = (
+            self.shards.engine(symbol)
+            for symbol, home in self.shards.partition_of.items()
+            if home == partition
+        )
+        return max((engine.applied for engine in engines if engine is not None), default=-1)
+
+    async def _topic_recreated(self, topic: str, partitions: set[int]) -> None:
+        """Offsets have started over: states and watermarks of before mean nothing now."""
+        epoch = await self.ownership.raise_epoch(topic)
+        log.error("topic.recreated", topic=topic, partitions=sorted(partitions), epoch=epoch)
+        for symbol in self.shards.symbols():
+            self.shards.discard(symbol)
+        self.metrics.engine_events.labels("topic_recreated").inc()
+
+    # --- records ---------------------------------------------------------------------------------
+
+    async def ingest(self, stream: Any) -> None:
+        """Apply batches to engines; what fails goes to the dead-letter topic.
+
+        In: batches of one partition's records, at least once. State: the shards' engines,
+        kept by the checkpointer. Out: none; the cycles read the engines.
+        """
+        async for records in stream:
+            partition = records[0].partition
+            if partition not in self.ledger.partitions():
+                continue
+            if self._starting_over or await self._stepped_back(partition, records[0].offset):
+                continue  # all of it is read again, from the beginning
+            generation = self.ledger.generation
+            outcome = self.shards.apply(partition, records)
+            self.metrics.batch(outcome)
+            if outcome.failures:
+                await self.dead_letters.keep(outcome.failures)
+                if self.ledger.generation != generation:
+                    continue  # assigned anew meanwhile: all of it is read again
+                self.shards.release()
+            self.ledger.advance(partition, records[-1].offset + 1)
+            self.metrics.position.labels(partition).set(records[-1].offset + 1)
+            for symbol in outcome.touched:
+                self._tick(symbol)
+            if self.streams is not None:
+                self._copy(self.streams, partition, records)
+
+    def _on_committed(self, offsets: Mapping[TP, int]) -> None:
+        for tp, offset in offsets.items():
+            self.metrics.committed_offset.labels(tp.partition).set(offset)
+
+    async def _stepped_back(self, partition: int, offset: int) -> bool:
+        """Whether the topic was created anew under us, which the next assignment sees to.
+
+        Deleted and created between two looks at its metadata, it has caused no rebalance.
+        """
+        position = self.ledger.position(partition)
+        if position is None or offset >= position:
+            return False
+        gone = await positions.confirm_recreated(
+            bootstrap_servers(self.settings.kafka_url),
+            self.settings.events_topic,
+            {partition: position - 1},
+        )
+        if gone:
+            log.warning("offsets.stepped_back", partition=partition, offset=offset, was=position)
+            self._starting_over = True
+            self.app.consumer.request_rejoin()
+        return bool(gone)
+
+    def _copy(self, streams: RawStreams, partition: int, records: Sequence[RawRecord]) -> None:
+        """Queue the listed symbols' events for their streams."""
+        for record in records:
+            symbol = (record.key or b"").decode("ascii", "replace")
+            if record.value and self.shards.partition_of.get(symbol) == partition:
+                streams.put(symbol, self.shards.epoch, record.offset, record.value)
+
+    def _tick(self, symbol: str) -> None:
+        engine = self.shards.engine(symbol)
+        if engine is not None:
+            self.ownership.put_tick(
+                symbol,
+                self.shards.watermark(engine),
+                lambda token, seq: encode_tick(engine.tick(token, seq)),
+            )
+
+    def _send_changelog(self, partition: int, key: bytes, value: bytes | None) -> Any:
+        return self.table.send_changelog(partition, key, value)
+
+    # --- health ----------------------------------------------------------------------------------
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """What ``/health`` says."""
+        body = {
+            "node_id": self.settings.node_id,
+            "uptime": (self.clock.now_ms() - self._started_ms) / 1000,
+            "owned_symbols": self.ownership.owned(),
+            "last_heartbeat_ts": self.ownership.last_heartbeat_ms(),
+            "assigned": self._ready,
+        }
+        return True, body
+
+
+def build_worker(settings: Settings) -> Worker:
+    """A worker ready for ``faust worker``.
+
+    Raises:
+        TapelineError: A setting that can't be right.
+    """
+    return Worker(settings)
+
+
+__all__ = ["TapelineApp", "TapelineError", "Worker", "build_worker"]
