@@ -1,0 +1,1 @@
+"""Readers of Redis: the HTTP API. Runs without Kafka."""

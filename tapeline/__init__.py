@@ -1,0 +1,1 @@
+"""The product itself: commands, settings, errors, clock, logs, and the local stack."""

@@ -1,0 +1,1 @@
+"""Local services as supervised children: what `tapeline dev`, tests and benchmarks run on."""

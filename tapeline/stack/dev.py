@@ -1,0 +1,295 @@
+"""The whole system on this machine: broker, store, exchange, bridge, worker, reader."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Final
+
+import orjson
+
+from streams.symbols import Listing, parse_symbols
+from streams.topics import admin_of, apply, plan
+from tapeline.config import Settings, load_settings, mask
+from tapeline.errors import StackError
+from tapeline.stack.embedded import EmbeddedBroker, EmbeddedKeyValueStore
+from tapeline.stack.ports import LOOPBACK, answers, free_port, is_free
+from tapeline.stack.processes import ChildProcess
+from tapeline.stack.programs import program
+
+DEFAULT_SYMBOLS: Final = "binance:BTCUSDT,binance:ETHUSDT"
+SERVE_PORT: Final = 8080
+"""The reader's, where it is free: what the README says."""
+
+SIMULATOR_SEED: Final = 7
+EMBEDDED_SESSION_MS: Final = 2000
+"""The embedded broker lets nobody join a group before half a session is over, nor before 1 s."""
+
+READY_S: Final = 30.0
+POLL_S: Final = 0.05
+
+Say = Callable[[str, str, str], None]
+"""Told (part, where, remark) of each part that has come up."""
+
+
+@dataclass(slots=True)
+class DevStack:
+    """Starts everything, watches it, stops it.
+
+    Attributes:
+        symbols: A ``SYMBOLS`` value: what the exchange lists and the system follows.
+        say: Told of each part that has come up.
+        on_line: Told of each line that a part writes.
+        counted_from: Monotonic time that `seconds_to_fresh_report` is counted from; None for
+            that of `start`.
+        seconds_to_fresh_report: To the first fresh report; 0 before it.
+        urls: Where things are, by part.
+    """
+
+    symbols: str = DEFAULT_SYMBOLS
+    say: Say = lambda part, where, remark: None
+    on_line: Callable[[str, str], None] = lambda name, line: None
+    counted_from: float | None = None
+    seconds_to_fresh_report: float = 0.0
+    urls: dict[str, str] = field(default_factory=dict)
+    _listings: tuple[Listing, ...] = ()
+    _children: list[ChildProcess] = field(default_factory=list)
+    _programs: dict[str, ChildProcess] = field(default_factory=dict)
+    _services: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _began: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._listings = parse_symbols(self.symbols, name="--symbols")
+        self._began = time.monotonic() if self.counted_from is None else self.counted_from
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start every part. `close` has to be awaited, also where this fails.
+
+        Raises:
+            ConfigError: A setting of the environment is wrong.
+            StackError: A part did not start.
+        """
+        exchange = asyncio.create_task(self._start_simulator())
+        try:
+            await self._start(exchange)
+        finally:
+            exchange.cancel()
+            await asyncio.gather(exchange, return_exceptions=True)
+
+    async def close(self, grace_s: float = 5.0) -> None:
+        """Stop what was started: who writes before who reads, servers last.
+
+        Args:
+            grace_s: How long a part may take before it is killed. Where one has died, others
+                may wait for it in vain.
+        """
+        for names in (("bridge",), ("worker", "serve", "simulator")):
+            await asyncio.gather(
+                *(child.stop(grace_s) for name, child in self._programs.items() if name in names)
+            )
+        await self._services.aclose()
+
+    async def __aenter__(self) -> DevStack:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def died(self) -> str:
+        """Wait until a child ends by itself; says which, with its last lines."""
+        waits = {asyncio.create_task(child.wait()): child for child in self._children}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        child = waits[done.pop()]
+        return f"{child.name} ended with status {child.returncode}; its last lines:\n{child.tail()}"
+
+    # --- reports -------------------------------------------------------------------------------
+
+    @property
+    def report_symbol(self) -> str:
+        """The first symbol, whose report is waited for."""
+        return self._listings[0].symbol
+
+    async def fresh_report(self) -> dict[str, Any]:
+        """Wait for a report with a book and data under a second old.
+
+        Raises:
+            StackError: None came in time.
+        """
+        report = await self._until(_is_fresh, "fresh report")
+        if not self.seconds_to_fresh_report:
+            self.seconds_to_fresh_report = round(time.monotonic() - self._began, 3)
+        return report
+
+    async def complete_report(self) -> dict[str, Any]:
+        """Wait for a fresh report in which every fast and slow field has a value.
+
+        Raises:
+            StackError: None came in time.
+        """
+        return await self._until(_is_complete, "complete report")
+
+    async def _until(self, good: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        port = int(self.urls["api"].rpartition(":")[2])
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            report = await asyncio.to_thread(_report_of, port, self.report_symbol)
+            if report is not None and good(report):
+                return report
+            await asyncio.sleep(POLL_S)
+        raise StackError(f"no {what} of {self.report_symbol} within {READY_S:g} s")
+
+    # --- starting ------------------------------------------------------------------------------
+
+    async def _start(self, exchange: asyncio.Task[tuple[str, str]]) -> None:
+        given = load_settings()
+        # Both are awaited, whatever becomes of one: what has started must be known to `close`.
+        broker, store = await asyncio.gather(
+            self._broker(given), self._store(given), return_exceptions=True
+        )
+        for outcome in (broker, store):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        assert not isinstance(broker, BaseException)
+        assert not isinstance(store, BaseException)
+        kafka_url, embedded = broker
+        settings = load_settings(kafka_url=kafka_url, redis_url=store, symbols=self.symbols)
+        async with admin_of(kafka_url) as admin:
+            await apply(admin, plan(settings), replication_factor=settings.replication_factor)
+        ports = {"metrics": free_port(), "bridge": free_port()}
+        ports["serve"] = SERVE_PORT if is_free(SERVE_PORT) else free_port()
+        for name, part in (("worker", "metrics"), ("bridge", "bridge"), ("api", "serve")):
+            self.urls[name] = f"http://{LOOPBACK}:{ports[part]}"
+        env = {
+            "KAFKA_URL": kafka_url,
+            "REDIS_URL": store,
+            "SYMBOLS": self.symbols,
+            "NT_BIND_HOST": LOOPBACK,
+            **{f"NT_{part.upper()}_PORT": str(port) for part, port in ports.items()},
+        }
+        if embedded:
+            env["NT_SESSION_TIMEOUT_MS"] = str(EMBEDDED_SESSION_MS)
+        # The worker's way to its first report is the longest, so it goes first. The reader is
+        # needed last: it starts while the worker waits for its group, and the cores are free.
+        worker = await self._run("worker", env=env)
+        self.say("worker", self.urls["worker"], "/metrics /health")
+        stream_url, rest_url = await exchange
+        venue = {"NT_BINANCE_STREAM_URL": stream_url, "NT_BINANCE_REST_URL": rest_url}
+        await self._run("bridge", env={**env, **venue})
+        self.say("bridge", self.urls["bridge"], "/metrics /health")
+        await worker.wait_ready(lambda: answers(ports["metrics"]), READY_S)
+        await self._run("serve", env=env)
+        self.say("api", self.urls["api"], f"/get_report?symbol={self.report_symbol}")
+
+    async def _broker(self, given: Settings) -> tuple[str, bool]:
+        if given.kafka_url:
+            self.urls["broker"] = mask(given.kafka_url)
+            self.say("broker", self.urls["broker"], "yours")
+            return given.kafka_url, False
+        broker = EmbeddedBroker(on_line=self.on_line)
+        await self._services.enter_async_context(broker)
+        self._children.append(broker.child)
+        self.urls["broker"] = broker.url
+        self.say("broker", broker.url, "embedded, in memory")
+        return broker.url, True
+
+    async def _store(self, given: Settings) -> str:
+        if given.redis_url:
+            self.urls["kv"] = mask(given.redis_url)
+            self.say("kv", self.urls["kv"], "yours")
+            return given.redis_url
+        store = EmbeddedKeyValueStore(on_line=self.on_line)
+        await self._services.enter_async_context(store)
+        self._children.append(store.child)
+        self.urls["kv"] = store.url
+        self.say("kv", store.url, "embedded, in memory")
+        return store.url
+
+    async def _start_simulator(self) -> tuple[str, str]:
+        """Starts it and reads the line in which it says where it listens."""
+        told: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+
+        def listen(name: str, line: str) -> None:
+            if not told.done() and line.startswith("{"):
+                told.set_result(orjson.loads(line))
+            else:
+                self.on_line(name, line)
+
+        names = ",".join(listing.venue_symbol for listing in self._listings)
+        child = await self._run(
+            "simulator",
+            *("--port", "0", "--symbols", names, "--seed", str(SIMULATOR_SEED)),
+            on_line=listen,
+        )
+        ended = asyncio.create_task(child.wait())
+        first: set[asyncio.Future[Any]] = {told, ended}
+        try:
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED, timeout=READY_S)
+        finally:
+            ended.cancel()
+            await asyncio.gather(ended, return_exceptions=True)
+        if not told.done():
+            raise StackError(f"the simulated exchange did not start:\n{child.tail()}")
+        urls = told.result()
+        self.urls["exchange"] = urls["rest_url"]
+        self.say("exchange", urls["rest_url"], f"simulated, seed {SIMULATOR_SEED}: synthetic")
+        return urls["stream_url"], urls["rest_url"]
+
+    async def _run(
+        self,
+        name: str,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        on_line: Callable[[str, str], None] | None = None,
+    ) -> ChildProcess:
+        child = program(name, *arguments, env=env, on_line=on_line or self.on_line)
+        self._programs[name] = child  # before its start, which may be cancelled half-way
+        await child.start()
+        self._children.append(child)
+        return child
+
+
+def _report_of(port: int, symbol: str) -> dict[str, Any] | None:
+    """What the reader answers; None while it has nothing, or is not up yet."""
+    # By the standard library: importing aiohttp takes time that the parts need to start.
+    connection = HTTPConnection(LOOPBACK, port, timeout=1.0)
+    try:
+        connection.request("GET", f"/get_report?symbol={symbol}")
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
+    report: dict[str, Any] | None = orjson.loads(body) if response.status == HTTPStatus.OK else None
+    return report
+
+
+def _is_fresh(report: dict[str, Any]) -> bool:
+    age = report["data_age_ms"]
+    return age is not None and age < 1000 and report["mid_price"] is not None
+
+
+def _is_complete(report: dict[str, Any]) -> bool:
+    optional = {"custom"}
+    if not _is_fresh(report) or report["ingestion"]["book"] != "ok":
+        return False
+    if any(value is None for name, value in report.items() if name not in optional):
+        return False
+    return report["liquidity"]["volume_profile"] is not None
