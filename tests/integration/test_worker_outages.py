@@ -1,0 +1,193 @@
+"""Broker and Redis away, killed and back: the worker waits or goes on, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tapeline.stack import kafka_jars
+from tapeline.stack.kafka_local import LocalKafka
+from tests.support.background import BackgroundLoop
+from tests.support.redis_process import RedisProcess, redis_binary, valkey_binary
+from tests.support.servers import running
+from tests.support.tape import opened, random_tape
+from tests.support.worker import (
+    SYMBOL,
+    Installation,
+    compared,
+    eventually,
+    recomputed,
+    report_at,
+    report_of,
+    total,
+)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
+
+BACK_LIMIT_S = 1.0
+STOP_LIMIT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def broker(
+    background: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalKafka]:
+    """A Kafka of this module's own, to be killed."""
+    reason = kafka_jars.unavailable()
+    if reason:
+        pytest.skip(reason)
+    # Stock but for the wait for more members of a group, which costs each start here 3 s.
+    kafka = LocalKafka(
+        tmp_path_factory.mktemp("kafka"), settings={"group.initial.rebalance.delay.ms": "0"}
+    )
+    with running(background, kafka):
+        yield kafka
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A Redis of the test's own, that forgets everything when killed; not started."""
+    binary = valkey_binary() or redis_binary()
+    if binary is None:
+        pytest.skip("no valkey-server and no redis-server on this machine")
+    process = RedisProcess(binary, tmp_path)
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+async def one(broker: LocalKafka, store: RedisProcess) -> AsyncIterator[Installation]:
+    installation = Installation(broker.url, store.url, env={"NT_CLOCK": "records"})
+    yield installation
+    await installation.close()
+
+
+async def killed(background: BackgroundLoop, broker: LocalKafka) -> None:
+    broker.kill()
+    await asyncio.to_thread(background.run, broker.stop(grace_s=0))
+
+
+async def started(background: BackgroundLoop, broker: LocalKafka) -> None:
+    await asyncio.to_thread(background.run, broker.start())
+
+
+async def test_redis_away_at_start_and_lost_while_running(
+    one: Installation, store: RedisProcess
+) -> None:
+    """The worker waits for it. Killed and back empty, it has the newest report within 1 s, of
+    records applied meanwhile, under a higher token.
+    """
+    tape = opened()
+    await one.apply_topics()
+    worker = await one.worker()
+    await worker.says("membership.redis_away")
+    assert worker.logged("rebalance_triggered") == []
+    store.start()
+    await worker.ready()
+    async with one.redis() as redis:
+        offsets = await one.write_tape(tape.records)
+        before = await report_at(redis, offsets[-1], worker=worker)
+    store.kill()
+    for nth in range(20):
+        tape.wait(50).trade(6_000_000 + nth, 5)
+    offsets = await one.write_tape(tape.records[2:])
+
+    async def applied() -> bool:
+        metrics = await worker.metrics()
+        return total(metrics, "tapeline_records_applied_total") == len(tape.records)
+
+    await eventually(applied, what="records applied without Redis")
+    store.start()
+    back = time.monotonic()
+    async with one.redis() as redis:
+
+        async def newest() -> bool:
+            report = await report_of(redis)
+            return report is not None and report["source"]["fast"]["offset"] == offsets[-1]
+
+        await eventually(newest, what="the newest report")
+        seconds = time.monotonic() - back
+        print(f"\nnewest report {seconds:.2f} s after Redis was back")
+        assert seconds <= BACK_LIMIT_S
+        after = await report_of(redis)
+        assert after is not None
+        assert after["writer"]["writerToken"] > before["writer"]["writerToken"]
+        assert after["seq"] > before["seq"]
+        assert after["flow"]["trade_count"] == 20
+    assert worker.child.running
+    assert await worker.stopped() == 0
+
+
+async def test_the_broker_is_killed_and_comes_back(
+    background: BackgroundLoop, broker: LocalKafka, one: Installation, store: RedisProcess
+) -> None:
+    """Down at the start, it is waited for; killed while records flow, it is waited for as well.
+    Nothing is lost: the final report equals what an engine makes of the topic.
+    """
+    store.start()
+    tape = random_tape(41, 1200, step_ms=60)
+    last = len(tape.records) - 1
+    await one.apply_topics()
+    await killed(background, broker)
+    worker = await one.worker()
+    await worker.says("broker.unavailable")
+    health = await worker.health()
+    assert health is not None
+    assert not health["assigned"]
+    await started(background, broker)
+    await worker.ready()
+    async with one.redis() as redis:
+        await one.write_tape(tape.records[:600])
+        await report_at(redis, 599, worker=worker)
+        await killed(background, broker)
+        await started(background, broker)
+        back = time.monotonic()
+        await one.write_tape(tape.records[600:])
+        report = await report_at(redis, last, worker=worker)
+        print(f"\nlast report {time.monotonic() - back:.2f} s after the broker was back")
+
+        async def committed() -> bool:
+            return await one.committed() == last + 1
+
+        await eventually(committed, what="the last offset committed")
+        assert compared(report) == await recomputed(one)
+        metrics = await worker.metrics()
+        assert total(metrics, "tapeline_records_applied_total") == len(tape.records)
+    assert worker.child.running
+
+
+async def test_asked_to_stop_without_a_broker(
+    background: BackgroundLoop, broker: LocalKafka, one: Installation, store: RedisProcess
+) -> None:
+    """What it could not keep is said, and read again by the next start."""
+    store.start()
+    tape = random_tape(42, 300, step_ms=60)
+    last = len(tape.records) - 1
+    await one.apply_topics()
+    worker = await one.worker()
+    await worker.ready()
+    async with one.redis() as redis:
+        await one.write_tape(tape.records)
+
+        async def applied() -> bool:
+            report = await report_of(redis)
+            return report is not None and report["source"]["fast"]["offset"] == last
+
+        await eventually(applied, what="the whole tape")
+        await killed(background, broker)
+        asked = time.monotonic()
+        assert await worker.stopped() == 0, worker.tail()
+        seconds = time.monotonic() - asked
+        print(f"\nstopped in {seconds:.2f} s without a broker")
+        assert seconds <= STOP_LIMIT_S
+        assert worker.logged("worker.not_kept")
+        assert await redis.keys("report:writer:*") == [f"report:writer:token:{SYMBOL}".encode()]
+        await started(background, broker)
+        worker = await one.worker()
+        await worker.ready()
+        report = await report_at(redis, last, worker=worker)
+        assert compared(report) == await recomputed(one)

@@ -1,0 +1,1 @@
+"""What tests share: guards, servers, recordings, models."""

@@ -1,0 +1,182 @@
+"""Limits that fail a test: too slow, off loopback, a task left running.
+
+A plugin, so that its own tests can load it into a pytest of their own. Two more limits are
+settings in ``pyproject.toml``: every warning is an error, which covers coroutines never awaited,
+and what Python can't raise (in threads, in ``__del__``) is a warning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from pytest_asyncio import is_async_test
+
+Task = asyncio.Task[Any]
+
+LIMIT_S = 5.0
+SLOW_LIMIT_S = 60.0
+# Containers are pulled and the whole suite runs inside one such test.
+DOCKER_LIMIT_S = 900.0
+
+# A test over its limit fails when it ends. One that hangs is ended this much later, its setup
+# included, and a first test that has to start a broker (Maven may fetch it) gets more.
+_HUNG_S = 30.0
+_BROKER_START_S = 330.0
+
+# A task that ends by itself at once, such as a transport closing, is no leak.
+_TASK_GRACE_S = 0.1
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def limit_s(item: pytest.Item) -> float:
+    """How long the call of this test may take."""
+    if item.get_closest_marker("docker"):
+        return DOCKER_LIMIT_S
+    return SLOW_LIMIT_S if item.get_closest_marker("slow") else LIMIT_S
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        hung_s = limit_s(item) + _HUNG_S
+        if "kafka_url" in getattr(item, "fixturenames", ()):
+            hung_s += _BROKER_START_S
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(hung_s))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call" and report.passed:
+        reason = _too_slow(item, call.duration) or _off_loopback(item)
+        if reason:
+            report.outcome = "failed"
+            report.longrepr = reason
+    return report
+
+
+def _too_slow(item: pytest.Item, duration_s: float) -> str | None:
+    limit = limit_s(item)
+    if duration_s <= limit:
+        return None
+    hint = "" if limit > LIMIT_S else f"; mark it slow if it needs up to {SLOW_LIMIT_S:g} s"
+    return f"took {duration_s:.2f} s, limit {limit:g} s{hint}"
+
+
+# --- network -------------------------------------------------------------------------------------
+
+
+class NetworkGuard:
+    """Refuses what leaves loopback while a unit test runs.
+
+    An audit hook sees every socket of the process, whatever library opens it; it can't be
+    removed, so it is installed once and switched. What it refused is kept as well: a client
+    that swallows the error and tries again must not hide it.
+    """
+
+    def __init__(self) -> None:
+        self.active = False
+        self.refused: list[str] = []
+        self._installed = False
+
+    def install(self) -> None:
+        """Once in the life of the process."""
+        if not self._installed:
+            self._installed = True
+            sys.addaudithook(self._on_event)
+
+    def _on_event(self, event: str, args: tuple[Any, ...]) -> None:
+        if not self.active or not event.startswith("socket."):
+            return
+        if event in {"socket.connect", "socket.sendto", "socket.bind"}:
+            address = args[1]
+            host = address[0] if isinstance(address, tuple) else None  # else: a Unix socket
+        elif event in {"socket.getaddrinfo", "socket.gethostbyname"}:
+            host = args[0]
+        else:
+            return
+        if isinstance(host, str | bytes) and not is_loopback(host):
+            self.refused.append(f"{event} {host!r}")
+            raise ConnectionRefusedError(
+                f"a unit test stays on loopback; refused: {event} {host!r}"
+            )
+
+
+def is_loopback(host: str | bytes) -> bool:
+    """Whether an address or a name stays on this machine; '' is every interface, which does not."""
+    name = host.decode() if isinstance(host, bytes) else host
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+_network = NetworkGuard()
+
+
+def is_unit(item: pytest.Item) -> bool:
+    """Whether a test lies below ``tests/unit``."""
+    try:
+        parts = item.path.relative_to(item.config.rootpath).parts
+    except ValueError:
+        return False
+    return parts[:2] == ("tests", "unit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    _network.install()
+    _network.refused.clear()
+    _network.active = is_unit(item)
+    try:
+        return (yield)
+    finally:
+        _network.active = False
+
+
+def _off_loopback(item: pytest.Item) -> str | None:
+    if not is_unit(item) or not _network.refused:
+        return None
+    return "a unit test stays on loopback; refused: " + ", ".join(_network.refused)
+
+
+# --- tasks ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _no_task_is_left(request: pytest.FixtureRequest) -> Generator[None, None, None]:
+    """No task outlives an async test and its fixtures.
+
+    Autouse, so set up before the test's own fixtures and torn down after them; what then still
+    runs would be cancelled unseen when the loop is closed.
+    """
+    if not is_async_test(request.node):
+        yield
+        return
+    # The loop's owner has no public name; the locked version of pytest-asyncio has this one.
+    scope = request.node._loop_scope
+    runner: asyncio.Runner = request.getfixturevalue(f"_{scope}_scoped_runner")
+    loop = runner.get_loop()
+    before = asyncio.all_tasks(loop)  # those of fixtures of a wider scope
+    yield
+    left = asyncio.all_tasks(loop) - before
+    if left:
+        _, left = runner.run(_wait(left))
+    if left:
+        names = ", ".join(sorted(f"{t.get_name()} ({t.get_coro()!r})" for t in left))
+        pytest.fail(f"left {len(left)} task(s) running: {names}", pytrace=False)
+
+
+async def _wait(tasks: set[Task]) -> tuple[set[Task], set[Task]]:
+    return await asyncio.wait(tasks, timeout=_TASK_GRACE_S)

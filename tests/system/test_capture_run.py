@@ -1,0 +1,90 @@
+"""A real recording through the whole path: bridge, real Kafka, real worker, real Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.data import recording
+
+FILES = ("btcusdt_20240808.gz", "btcusdt_20240809.gz")
+
+# What differs between two runs: who wrote it, when, under which names.
+OF_THE_RUN = {"writer", "seq", "updatedAt", "source"}
+
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.recordings, pytest.mark.slow]
+
+
+def capture_run(kafka_url: str, redis_url: str, *options: str) -> dict[str, Any]:
+    """The command's last line of stdout; the process must exit with 0."""
+    files = [str(recording(f"binance/hftbacktest/{name}")) for name in FILES]
+    done = subprocess.run(
+        [sys.executable, "-m", "tapeline.cli", "capture", "run", *files, "--json", *options],
+        env={**os.environ, "KAFKA_URL": kafka_url, "REDIS_URL": redis_url},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    body: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return body
+
+
+def comparable(report: dict[str, Any]) -> dict[str, Any]:
+    """A report without what is of the run; offsets and times of the data stay in."""
+    kept = {name: value for name, value in report.items() if name not in OF_THE_RUN}
+    kept["ingestion"] = {**report["ingestion"], "feed_token": None}
+    fast, slow = report["source"]["fast"], report["source"]["slow"]
+    return {**kept, "at": [(part["offset"], part["now_ms"]) for part in (fast, slow)]}
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, dict[str, Any]]:
+    """Of the runs so far, by name."""
+    return {}
+
+
+def test_a_recording_goes_through_the_whole_path_without_loss(
+    kafka_url: str, redis_url: str, results: dict[str, dict[str, Any]]
+) -> None:
+    """The counts are those measured on the files themselves."""
+    body = results["whole"] = capture_run(kafka_url, redis_url)
+    assert body["frames"] == 99_574
+    assert body["gaps"] == body["crossed"] == body["errors"] == 0
+    assert body["trades"] == {"applied": 19_904, "duplicates": 0, "missing": 0}
+    assert body["tops"] == {"compared": 1_072, "equal": 1_072}
+    assert body["events"]["book_delta"] == 6_493
+    assert body["events"]["ticker"] == 73_174
+    assert body["recomputed_equal"] == {"BTCUSDT": True}
+    assert body["report"]["gaps"]["count"] == 0
+    assert body["report"]["ingestion"]["book"] == "ok"
+
+
+def test_a_worker_killed_midway_ends_with_the_same_report(
+    kafka_url: str, redis_url: str, results: dict[str, dict[str, Any]]
+) -> None:
+    """Field by field, and it publishes again within 10 s."""
+    body = capture_run(kafka_url, redis_url, "--kill-worker-at", "50000")
+    assert body["restarts"] == 1
+    print(f"first report {body['seconds_to_report_after_restart']} s after the restart")
+    assert body["seconds_to_report_after_restart"] <= 10
+    assert body["recomputed_equal"] == {"BTCUSDT": True}
+    whole = results.get("whole") or capture_run(kafka_url, redis_url)
+    assert comparable(body["report"]) == comparable(whole["report"])
+
+
+def test_a_store_with_somebody_elses_report_is_refused(kafka_url: str, redis_url: str) -> None:
+    """A recording must never overwrite a live report."""
+    import redis
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("report:BTCUSDT", "{}")
+        with pytest.raises(AssertionError, match="a store that holds a report of BTCUSDT"):
+            capture_run(kafka_url, redis_url)
+        assert client.get("report:BTCUSDT") == b"{}"

@@ -1,0 +1,91 @@
+"""What the batch transport leans on inside pinned libraries. A failure here names what changed."""
+
+from __future__ import annotations
+
+import inspect
+
+import faust
+import pytest
+from aiokafka import AIOKafkaConsumer
+from faust.serializers.schemas import Schema
+from faust.transport import consumer as consumers
+from faust.transport.drivers import aiokafka as driver
+
+from agents.transport import BatchConsumer, BatchTransport
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_drain_messages",
+        "_wait_next_records",
+        "_getmany",
+        "_new_offset",
+        "_filter_tps_with_pending_acks",
+        "_get_active_partitions",
+        "_to_message",
+        "_commit",
+        "wait_empty",
+        "on_partitions_revoked",
+        "commit_and_end_transactions",
+        "highwater",
+        "highwaters",
+        "seek_to_committed",
+    ],
+)
+def test_fausts_consumer_still_has(name: str) -> None:
+    """Overridden or called by us."""
+    assert callable(getattr(driver.Consumer, name, None)), f"faust Consumer.{name} is gone"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (consumers.Consumer, "_wait_next_records", ["self", "timeout"]),
+        (consumers.Consumer, "_drain_messages", ["self", "fetcher"]),
+        (consumers.Consumer, "_new_offset", ["self", "tp"]),
+        (consumers.Consumer, "_filter_tps_with_pending_acks", ["self", "topics"]),
+        (consumers.Consumer, "on_partitions_revoked", ["self", "revoked"]),
+        (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+    ],
+)
+def test_what_is_overridden_has_the_same_parameters(
+    owner: type, name: str, parameters: list[str]
+) -> None:
+    """Another signature would be called with other arguments."""
+    found = [*inspect.signature(getattr(owner, name)).parameters]
+    assert found == parameters, f"{owner.__name__}.{name} takes {found} now"
+
+
+def test_fausts_drain_still_delivers_one_message_at_a_time() -> None:
+    """Ours replaces it whole; look again when it changes."""
+    source = inspect.getsource(consumers.Consumer._drain_messages)
+    for part in ("wait_first", "callback(message)", "self.suspend_flow.wait()", "set_read_offset"):
+        assert part in source, f"Consumer._drain_messages no longer has {part}"
+
+
+def test_the_fetch_wait_is_still_an_attribute_read_at_the_start() -> None:
+    """Faust hard-codes 1500 ms; we set it before the consumer starts."""
+    assert "fetch_max_wait_ms=1500" in inspect.getsource(
+        driver.AIOKafkaConsumerThread._create_worker_consumer
+    )
+    assert "self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+def test_the_consumer_keeps_acks_where_we_clear_them() -> None:
+    """The compiled stream iterator appends to these."""
+    source = inspect.getsource(consumers.Consumer.__init__)
+    for attribute in ("_acked", "_acked_index", "_read_offset", "_buffered_partitions"):
+        assert f"self.{attribute} " in source, f"Consumer.{attribute} is gone"
+
+
+def test_a_schema_can_still_hand_messages_through() -> None:
+    """By overriding compile."""
+    assert "compile" in vars(Schema)
+
+
+def test_the_app_uses_the_transport_it_is_given() -> None:
+    """Through one factory method."""
+    assert "_new_transport" in vars(faust.App)
+    assert BatchTransport.Consumer is BatchConsumer
+    assert "self.Consumer" in inspect.getsource(driver.Transport.__mro__[1])

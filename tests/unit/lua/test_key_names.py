@@ -1,0 +1,62 @@
+"""Key names are contracts: readers in other languages spell them out."""
+
+from __future__ import annotations
+
+import pytest
+from redis.crc import key_slot
+
+from lua import AcquireCode, Acquired, Keys, PublishCode
+
+
+def test_names_without_a_cluster_are_those_of_the_contract() -> None:
+    keys = Keys()
+    assert keys.report("BTCUSDT") == "report:BTCUSDT"
+    assert keys.heavy("BTCUSDT") == "report:BTCUSDT:heavy"
+    assert keys.tick("BTCUSDT") == "tick:BTCUSDT"
+    assert keys.meta("BTCUSDT") == "report:meta:BTCUSDT"
+    assert keys.writer("BTCUSDT") == (
+        "report:writer:BTCUSDT",
+        "report:writer:token:BTCUSDT",
+        "report:meta:BTCUSDT",
+    )
+    assert keys.feed("binance", "BTCUSDT") == (
+        "feed:writer:binance:BTCUSDT",
+        "feed:writer:token:binance:BTCUSDT",
+        "feed:meta:binance:BTCUSDT",
+    )
+    assert keys.node("n1") == "nt:node:n1"
+    assert keys.nodes() == "nt:nodes"
+    assert keys.topic_epoch("md.events.v1") == "nt:topic:epoch:md.events.v1"
+    assert keys.events("BTCUSDT") == "events:BTCUSDT"
+
+
+def test_in_a_cluster_all_keys_of_a_symbol_share_a_slot() -> None:
+    keys = Keys(cluster=True)
+    assert keys.report("BTCUSDT") == "report:{BTCUSDT}"
+    mine = [
+        keys.report("BTCUSDT"),
+        keys.heavy("BTCUSDT"),
+        keys.tick("BTCUSDT"),
+        keys.events("BTCUSDT"),
+        *keys.writer("BTCUSDT"),
+        *keys.feed("binance", "BTCUSDT"),
+    ]
+    assert len({key_slot(key.encode()) for key in mine}) == 1
+    assert key_slot(keys.report("ETHUSDT").encode()) != key_slot(mine[0].encode())
+
+
+def test_in_a_cluster_the_keys_of_a_heartbeat_share_a_slot() -> None:
+    keys = Keys(cluster=True)
+    assert key_slot(keys.node("n1").encode()) == key_slot(keys.nodes().encode())
+
+
+@pytest.mark.parametrize(
+    ("value", "holder"),
+    [("n1|abc|7", ("n1", "abc")), ("somebody", ("somebody", "")), ("a|b|c|d", ("a|b|c|d", ""))],
+)
+def test_a_lease_names_its_holder(value: str, holder: tuple[str, str]) -> None:
+    assert Acquired(AcquireCode.HELD, 7, value, 100, 0, 0).holder == holder
+
+
+def test_a_repeated_write_counts_as_stored() -> None:
+    assert [code for code in PublishCode if code.stored] == [PublishCode.OK, PublishCode.DUPLICATE]

@@ -1,0 +1,117 @@
+"""Decimal text to integers: exact, or refused with the text named."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from math import gcd
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.venues.binance import decimals
+from streams.venues.binance.decimals import VALUE_MAX, Scale, TooFine, common_step, together
+from tapeline.errors import FrameError
+
+UNITS = st.integers(0, 10**17)  # of 1e-8
+
+
+def printed(units: int, places: int = 8) -> str:
+    """``units`` of 1e-8 with at least as many decimals as it takes."""
+    whole, fraction = divmod(units, 10**8)
+    digits = f"{fraction:08d}"
+    kept = max(places, len(digits.rstrip("0")))
+    return f"{whole}.{digits[:kept]}" if kept else str(whole)
+
+
+@given(units=UNITS, exponent=st.integers(-8, 0), places=st.integers(0, 8))
+def test_a_text_is_read_exactly_or_called_too_fine(units: int, exponent: int, places: int) -> None:
+    """However many zeros it is printed with; twice, as the second reading is remembered."""
+    text, scale = printed(units, places), Scale("size", 0, exponent)
+    exact = Decimal(text).scaleb(-exponent)
+    for _ in range(2):
+        if exact == int(exact):
+            assert scale[text] == int(exact)
+        else:
+            with pytest.raises(TooFine) as caught:
+                scale[text]
+            finer = scale.finer(caught.value.exponent)
+            assert Decimal(finer[text]).scaleb(finer.exponent) == Decimal(text)
+            assert finer[text] % 10  # and no finer than it must be
+
+
+@given(st.lists(UNITS, min_size=1, max_size=6), st.integers(-8, 0))
+def test_texts_read_together_share_an_exponent_and_lose_nothing(
+    units: list[int], exponent: int
+) -> None:
+    texts = [printed(u) for u in units]
+    values, shared = together(Scale("size", 0, exponent), texts)
+    assert [Decimal(v).scaleb(shared) for v in values] == [Decimal(t) for t in texts]
+    assert shared <= exponent
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-1.00000000", "-0.5", "+1.00000000", "NaN", "Infinity", "1e5", "", ".", "5.", ".5",
+     ".50000000", " 1.00000000", "1_0.00000000", "1 0.00000000", "1.0.00000000", "0x10",
+     "٣.00000000", "1.٣", "²", "1,5", "9" * 41, "1." + "0" * 5_000, "1.0000000x"],
+)  # fmt: skip
+def test_what_is_no_plain_decimal_number_is_refused_by_name(text: str) -> None:
+    for exponent in (0, -2, -8):
+        with pytest.raises(FrameError) as caught:
+            Scale("price", 0, exponent)[text]
+        assert repr(text[:40]) in str(caught.value)
+        assert "price" in str(caught.value)
+
+
+def test_a_zero_price_is_refused_and_a_zero_size_is_not() -> None:
+    """Size 0 removes a level."""
+    assert Scale("size", 0, -5)["0.00000000"] == 0
+    for text in ("0.00000000", "0", "0.0"):
+        with pytest.raises(FrameError, match=f"price '{text}' is out of range"):
+            Scale("price", 1, -5)[text]
+
+
+def test_a_value_beyond_62_bits_is_refused() -> None:
+    assert Scale("size", 0)[str(VALUE_MAX)] == VALUE_MAX
+    with pytest.raises(FrameError, match="out of range"):
+        Scale("size", 0)[str(VALUE_MAX + 1)]
+
+
+def test_more_decimals_than_the_venue_prints_are_refused() -> None:
+    """One such size would leave no room in 62 bits for the others."""
+    with pytest.raises(FrameError, match="over 8 decimals"):
+        Scale("size", 0, -8)["0.000000001"]
+    assert Scale("size", 0, -8)["0.0000000100000"] == 1
+
+
+def test_what_a_scale_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decimals, "CACHE_ENTRIES", 10)
+    scale = Scale("size", 0)
+    for n in range(1_000):
+        assert scale[str(n)] == n
+        assert len(scale) <= 10
+
+
+def test_a_finer_scale_is_a_new_one_and_a_coarser_is_not_made() -> None:
+    scale = Scale("price", 1, -2)
+    assert scale.finer(-2) is scale
+    assert scale.finer(0) is scale
+    assert scale.finer(-4).exponent == -4
+    assert scale.finer(-4).least == 1
+
+
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=20), st.integers(0, 8))
+def test_the_common_step_divides_everything_and_nothing_larger_does(
+    units: list[int], places: int
+) -> None:
+    step, exponent = common_step({printed(u * 10 ** (8 - places)) for u in units}, "price")
+    whole = gcd(*(u * 10 ** (8 - places) for u in units))
+    assert step * 10 ** (exponent + 8) == whole
+    assert step % 10 or exponent == 0  # in the coarsest units that hold it
+
+
+def test_zeros_say_nothing_of_the_step() -> None:
+    assert common_step({"0.00000000", "0.02500000", "0.05000000"}, "size") == (25, -3)
+    assert common_step({"0.00000000"}, "size") == (1, -8)
+    assert common_step(set(), "size") == (1, -8)

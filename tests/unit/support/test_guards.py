@@ -1,0 +1,167 @@
+"""Each guard bites: tests that break a rule, run in a pytest of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.guards import is_loopback
+
+RULE_BREAKERS = """
+import asyncio
+import socket
+import time
+import urllib.request
+
+import pytest
+
+
+def test_too_slow():
+    time.sleep(0.3)
+
+
+@pytest.mark.slow
+def test_slow_and_marked():
+    time.sleep(0.3)
+
+
+def test_connects_far_away():
+    socket.create_connection(("192.0.2.1", 9), timeout=0.1)
+
+
+def test_hides_that_it_connects_far_away():
+    try:
+        urllib.request.urlopen("http://192.0.2.1:9/", timeout=0.1)
+    except OSError:
+        pass
+
+
+async def test_resolves_a_name():
+    try:
+        await asyncio.open_connection("example.invalid", 9)
+    except OSError:
+        pass
+
+
+def test_listens_on_every_interface():
+    with socket.socket() as sock:
+        sock.bind(("0.0.0.0", 0))
+
+
+async def test_stays_on_loopback():
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "localhost", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_leaves_a_task():
+    asyncio.create_task(asyncio.Event().wait(), name="forgotten")
+
+
+@pytest.fixture
+async def ticker():
+    task = asyncio.create_task(asyncio.sleep(60))
+    yield
+    task.cancel()
+
+
+async def test_a_fixture_ends_its_task(ticker):
+    pass
+
+
+async def test_a_task_that_is_about_to_end():
+    asyncio.create_task(asyncio.sleep(0.01))
+
+
+def test_never_awaits():
+    asyncio.sleep(0)
+
+
+def test_an_error_in_a_finalizer():
+    class Broken:
+        def __del__(self):
+            raise ValueError("lost")
+
+    Broken()
+"""
+
+CONFIG = """
+[pytest]
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = function
+filterwarnings = error
+markers =
+    slow
+"""
+
+
+@pytest.fixture
+def outcome(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.RunResult:
+    """Of a run of the rule breakers as unit tests, with a limit of 0.2 s."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:valkey")
+    pytester.makeini(CONFIG)
+    pytester.makeconftest("from tests.support import guards\nguards.LIMIT_S = 0.2")
+    unit = pytester.mkdir("tests") / "unit"
+    unit.mkdir()
+    (unit / "test_rules.py").write_text(RULE_BREAKERS)
+    return pytester.runpytest_subprocess("-p", "tests.support.guards", "-rA", "-q")
+
+
+def test_rules_are_enforced(outcome: pytest.RunResult) -> None:
+    bitten = {
+        "test_too_slow": "took 0.3",
+        "test_connects_far_away": "a unit test stays on loopback",
+        "test_hides_that_it_connects_far_away": "refused: socket.",
+        "test_resolves_a_name": "refused: socket.getaddrinfo 'example.invalid'",
+        "test_listens_on_every_interface": "a unit test stays on loopback",
+        "test_leaves_a_task": "left 1 task(s) running: forgotten",
+        "test_never_awaits": "was never awaited",
+        "test_an_error_in_a_finalizer": "lost",
+    }
+    lines = [line.split(" ", 1) for line in outcome.outlines if "::test_" in line]
+    named = {
+        status: {rest.split("::")[1].split(" ")[0] for first, rest in lines if first == status}
+        for status in ("PASSED", "FAILED", "ERROR")
+    }
+    assert named["FAILED"] | named["ERROR"] == bitten.keys()
+    assert named["PASSED"] - bitten.keys() == {
+        "test_slow_and_marked",
+        "test_stays_on_loopback",
+        "test_a_fixture_ends_its_task",
+        "test_a_task_that_is_about_to_end",
+    }
+    for reason in bitten.values():
+        assert reason in outcome.stdout.str()
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.slow
+def test_a_hung_test_is_ended(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:valkey")
+    pytester.makeini(CONFIG)
+    pytester.makeconftest(
+        "from tests.support import guards\nguards.LIMIT_S = 0.2\nguards._HUNG_S = 0.2"
+    )
+    pytester.makepyfile("import threading\ndef test_hangs():\n    threading.Event().wait()")
+    outcome = pytester.runpytest_subprocess("-p", "tests.support.guards")
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(["*Timeout*0.4*"])
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        (b"localhost", True),
+        ("0.0.0.0", False),
+        ("", False),
+        ("192.168.1.1", False),
+        ("localhost.example.org", False),
+    ],
+)
+def test_what_is_loopback(host: str | bytes, local: bool) -> None:
+    assert is_loopback(host) is local
