@@ -77,6 +77,15 @@ class Live:
         """All books are in sync, and their tokens held."""
         await self.until(lambda: all(ln.in_sync and ln.token for ln in self.lines.values()))
 
+    async def moved(self, symbol: str) -> None:
+        """The book of a symbol has taken a diff from now on."""
+        before = self._seq(symbol)
+        await self.until(lambda: self._seq(symbol) > before)
+
+    def _seq(self, symbol: str) -> int:
+        book = self.bridge.feeds["binance"]._assembler.snapshot(symbol, 0, "", stale_ok=True)
+        return book.seq if book else 0
+
     async def flowing(self, seconds: float) -> None:
         """Let it run, and fail if it ends."""
         done, _ = await asyncio.wait([self.task], timeout=seconds)
