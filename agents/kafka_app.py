@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import faust
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from yarl import URL
 
 from agents.eviction import client_id
@@ -28,6 +29,11 @@ REQUEST_TIMEOUT_S: Final = 20.0
 """At least; never below the session timeout, which Faust refuses."""
 
 COMMIT_INTERVAL_S: Final = 1.0
+
+METADATA_AGE_MS: Final = 3_000
+"""Between two looks at the topics there are. Stock Faust looks every five minutes: where the
+events topic was deleted and created again, it would be without work for as long."""
+
 BATCH_RECORDS: Final = 2000
 QUEUED_BATCHES: Final = 16
 """Batches that may wait for the agent; with 2,000 records each, some 10 MB."""
@@ -44,8 +50,33 @@ class _BootStrategy(faust.App.BootStrategy):
     enable_web = False
 
 
+class CurrentRecovery(Recovery):
+    """Recovery of which an overtaken run ends nothing of the run that overtook it.
+
+    Faust leaves the end of a recovery running while the next one starts, and lets it say that
+    recovery has ended: the next one then waits for ever for records that nobody counts.
+    """
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Tables are recovered: restore what is made of them, then resume."""
+        app = self.app
+        if app.on_recovered is not None:
+            await app.on_recovered()
+        if app.consumer_generation_id == generation_id:
+            await super().on_recovery_completed(generation_id)
+
+
 class PromptTableManager(TableManager):
     """Starts recovery at once: Faust's waits 1 s, for agents that may add tables. Ours do not."""
+
+    _recovery: CurrentRecovery | None = None
+
+    @property
+    def recovery(self) -> CurrentRecovery:
+        """The recovery service."""
+        if self._recovery is None:
+            self._recovery = CurrentRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
     async def on_start(self) -> None:
         """Register the table's changelog, then recover."""
@@ -86,6 +117,7 @@ class TapelineApp(faust.App):
     Attributes:
         ledger: Decides which offsets are committed.
         on_prelude: Awaited at the start, before the group is joined.
+        on_recovered: Awaited at each assignment after tables are recovered, before records flow.
         on_draining: Awaited at a stop after the flow has ended, before offsets are committed.
         on_closing: Awaited at a stop after offsets are committed.
         on_committed: Told of offsets committed.
@@ -96,6 +128,7 @@ class TapelineApp(faust.App):
 
     ledger: CommitLedger
     on_prelude: Any = None
+    on_recovered: Any = None
     on_draining: Any = None
     on_closing: Any = None
     on_committed: Any = None
@@ -161,6 +194,7 @@ def create_kafka_app(settings: Settings, ledger: CommitLedger) -> tuple[Tapeline
         broker_max_poll_records=BATCH_RECORDS,
         consumer_auto_offset_reset="earliest",
         consumer_connections_max_idle_ms=540_000,
+        consumer_metadata_max_age_ms=METADATA_AGE_MS,
         producer_acks=-1,
         producer_max_request_size=1_000_000,
         producer_linger_ms=5,

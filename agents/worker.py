@@ -69,6 +69,7 @@ class Worker:
         )
         self.app, self.topic, self.table = create_kafka_app(settings, self.ledger)
         self.app.on_prelude = self.prelude
+        self.app.on_recovered = self.restore
         self.app.on_draining = self.drain
         self.app.on_closing = self.close
         self.ownership = Ownership(settings, self.shards, self.metrics, self.clock, self.fail)
@@ -93,12 +94,12 @@ class Worker:
         self._started_ms = self.clock.now_ms()
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = False
+        self._assigning = asyncio.Lock()
         self._starting_over = False
         self._failing: asyncio.Task[None] | None = None
         self.app.on_committed = self._on_committed
         self.app.on_agent_failed = self.fail
         self.app.agent(self.topic, name="ingest")(self.ingest)
-        self.app.on_rebalance_complete.connect(self._on_assigned)
         self.app.on_partitions_revoked.connect(self._on_revoked)
 
     # --- life ----------------------------------------------------------------------------------
@@ -202,8 +203,16 @@ class Worker:
     async def _on_revoked(self, _app: Any, revoked: set[TP], **_kwargs: Any) -> None:
         self._ready = False
 
-    async def _on_assigned(self, _app: Any, **_kwargs: Any) -> None:
-        """Tables are recovered, and nothing flows yet: make the engines what they were."""
+    async def restore(self) -> None:
+        """Tables are recovered, and nothing flows yet: make the engines what they were.
+
+        One at a time: an assignment may come while the one before it still looks at the topic,
+        and both would find it recreated.
+        """
+        async with self._assigning:
+            await self._restore()
+
+    async def _restore(self) -> None:
         topic = self.settings.events_topic
         before = set(self.shards.symbols())
         assigned = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}

@@ -115,7 +115,14 @@ async def test_recreated_while_the_worker_runs(
     before = await meta(redis)
     if not seen:
         worker.pause()
-    await one.recreate_topic()
+    await one.delete_topic(one.topic)
+    if seen:
+
+        async def noticed() -> bool:
+            return any("Ignoring missing topic" in line for line in worker.lines)
+
+        await eventually(noticed, what="an assignment without the topic")
+    await one.apply_topics()
     await one.write_tape(new.records)
     if not seen:
         worker.resume()

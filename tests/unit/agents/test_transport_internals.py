@@ -8,6 +8,8 @@ import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
 from faust.serializers.schemas import Schema
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport import consumer as consumers
 from faust.transport.drivers import aiokafka as driver
 
@@ -89,3 +91,12 @@ def test_the_app_uses_the_transport_it_is_given() -> None:
     assert "_new_transport" in vars(faust.App)
     assert BatchTransport.Consumer is BatchConsumer
     assert "self.Consumer" in inspect.getsource(driver.Transport.__mro__[1])
+
+
+def test_recovery_still_ends_where_we_wait() -> None:
+    """Overridden: an end of an overtaken recovery must not reach the rest of it."""
+    source = inspect.getsource(Recovery.on_recovery_completed)
+    sent, ended = source.find("on_rebalance_complete.send"), source.find("_set_recovery_ended")
+    assert 0 < sent < ended, "Recovery.on_recovery_completed has changed"
+    assert "on_recovery_completed" in inspect.getsource(Recovery._restart_recovery.fun)
+    assert "Recovery(" in inspect.getsource(TableManager.recovery.fget)
