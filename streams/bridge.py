@@ -23,7 +23,6 @@ from streams.feed_lease import FeedKey, FeedLeases, lease_client
 from streams.feeds import BROKER_OUTAGE, Feeds, OutRecord
 from streams.kafka_writer import KafkaWriter
 from streams.outbox import LostLine, Outbox
-from streams.quiet_logs import calm
 from streams.sources import FrameSource
 from streams.symbols import parse_symbols
 from streams.topics import PartitionCountError, bootstrap_servers
@@ -360,7 +359,6 @@ async def run_bridge(settings: Settings) -> int:
     except ConfigError as exc:
         log.error("config.refused", error=str(exc))
         return MISCONFIGURED
-    calm()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, bridge.stop)

@@ -2,7 +2,8 @@
 
 Every line has ``timestamp``, ``level``, ``logger``, ``event``, ``component`` and ``node_id``;
 those about a symbol add ``symbol`` and, where it is known, ``lag_ms``. Passwords inside URLs
-are masked in every field.
+are masked in every field. What a library repeats with every attempt to reach a broker is said
+every ten seconds, with the number of times it was ``repeated``.
 """
 
 from __future__ import annotations
@@ -74,10 +75,12 @@ def logging_config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": "tapeline.logging.json_formatter"}},
+        "filters": {"now_and_then": {"()": "tapeline.quiet_logs.NowAndThen"}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "formatter": "json",
+                "filters": ["now_and_then"],
                 # The real one: a Faust worker replaces sys.stderr by a proxy to its logger.
                 "stream": sys.__stderr__,
             }

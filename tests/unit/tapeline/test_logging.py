@@ -73,6 +73,15 @@ def test_a_line_of_a_library_has_the_same_fields(lines: Lines) -> None:
     assert (line["component"], line["logger"], line["node_id"]) == ("worker", "some.library", "n1")
 
 
+def test_what_a_client_repeats_in_an_outage_is_said_once(lines: Lines) -> None:
+    """Each attempt would be a line."""
+    for attempt in range(30):
+        logging.getLogger("aiokafka.conn").error("no connection, attempt %d", attempt)
+        logging.getLogger("some.library").error("no connection")
+    said = [line["logger"] for line in lines.all()]
+    assert (said.count("aiokafka.conn"), said.count("some.library")) == (1, 30)
+
+
 def test_a_timestamp_says_its_zone(lines: Lines) -> None:
     """UTC."""
     get_logger("x").info("now")
