@@ -30,6 +30,7 @@ class TapeSource:
         assembler: The one driven.
         counts: What has been seen.
         listings: The tape's symbols, or those chosen of them.
+        frames: How many there are on the tape.
         player: What reads the tape; it keeps the first few problems.
     """
 
@@ -44,6 +45,7 @@ class TapeSource:
         """
         dialect = dialect_of(venue)
         found = survey(dialect, files)
+        self.frames = found.frames
         self.listings = tuple(listings or listings_of(dialect, found.symbols))
         self.assembler: Assembler = dialect.assembler(
             self.listings, infer_instruments=not found.has_instruments

@@ -11,7 +11,7 @@ import asyncio
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +135,7 @@ async def run_capture(
     *,
     listings: Sequence[Listing] = (),
     kill_worker_at: int | None = None,
-    on_frames: Any = None,
+    on_frames: Callable[[int, int], None] | None = None,
     on_stage: Any = None,
 ) -> CaptureRun:
     """Play a recording through bridge, Kafka, worker and Redis.
@@ -145,7 +145,7 @@ async def run_capture(
         files: In the order they were recorded.
         listings: Symbols to follow; all on the tape if empty.
         kill_worker_at: SIGKILL the worker at this frame, and start it again.
-        on_frames: Told of the frames played, now and then.
+        on_frames: Told of the frames played, and of how many there are, now and then.
         on_stage: Told what is being waited for.
 
     Raises:
@@ -302,7 +302,7 @@ async def _play(
     worker: _Worker,
     redis: Redis,
     run: CaptureRun,
-    on_frames: Any,
+    on_frames: Callable[[int, int], None] | None,
 ) -> None:
     bridge = asyncio.create_task(Bridge(settings, source=tape).run())
     helpers = [asyncio.create_task(_tell(tape, on_frames))]
@@ -321,9 +321,9 @@ async def _play(
         await asyncio.gather(bridge, *helpers, return_exceptions=True)
 
 
-async def _tell(tape: TapeSource, on_frames: Any) -> None:
+async def _tell(tape: TapeSource, on_frames: Callable[[int, int], None] | None) -> None:
     while on_frames is not None:
-        on_frames(tape.counts.frames)
+        on_frames(tape.counts.frames, tape.frames)
         await asyncio.sleep(0.1)
 
 

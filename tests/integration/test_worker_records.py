@@ -41,12 +41,6 @@ async def one(kafka_url: str, redis_url: str) -> AsyncIterator[Installation]:
     await installation.close()
 
 
-@pytest.fixture
-async def redis(one: Installation) -> AsyncIterator[Client]:
-    async with one.redis() as client:
-        yield client
-
-
 def changed(record: bytes, **fields: object) -> bytes:
     """A good record with some fields changed."""
     return json.dumps(json.loads(record) | fields).encode()

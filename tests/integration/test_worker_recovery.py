@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
@@ -27,20 +26,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.kafka, pytest.mark.redis, pytest.mark
 
 RESTART_LIMIT_S = 10.0
 STOP_LIMIT_S = 5.0
-
-
-@pytest.fixture
-async def one(kafka_url: str, redis_url: str) -> AsyncIterator[Installation]:
-    installation = Installation(kafka_url, redis_url, env={"NT_CLOCK": "records"})
-    await installation.apply_topics()
-    yield installation
-    await installation.close()
-
-
-@pytest.fixture
-async def redis(one: Installation) -> AsyncIterator[Client]:
-    async with one.redis() as client:
-        yield client
 
 
 def parts(tape: Tape, *cuts: int) -> list[list[tuple[int, bytes]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -23,20 +22,6 @@ from tests.support.worker import (
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
-
-
-@pytest.fixture
-async def one(kafka_url: str, redis_url: str) -> AsyncIterator[Installation]:
-    installation = Installation(kafka_url, redis_url, env={"NT_CLOCK": "records"})
-    await installation.apply_topics()
-    yield installation
-    await installation.close()
-
-
-@pytest.fixture
-async def redis(one: Installation) -> AsyncIterator[Client]:
-    async with one.redis() as client:
-        yield client
 
 
 def trades(tape: Tape, count: int, px: int) -> Tape:
