@@ -153,54 +153,67 @@ class Shards:
         restart.
         """
         outcome = BatchOutcome()
-        by_key: dict[bytes | None, list[RawRecord]] = {}
+        by_key: dict[bytes | None, list[tuple[int, bytes]]] = {}
         for record in records:
-            by_key.setdefault(record.key, []).append(record)
-        for key, keyed in by_key.items():
-            self._apply_symbol(partition, key, keyed, outcome)
+            value = record.value
+            if value is None:
+                error = MalformedRecord("a record needs a value")
+                outcome.failures.append((record, error))
+                continue
+            pairs = by_key.get(record.key)
+            if pairs is None:
+                pairs = by_key[record.key] = []
+            pairs.append((record.offset, value))
+        refused: list[tuple[int, Exception]] = []
+        for key, pairs in by_key.items():
+            try:
+                self._apply_symbol(partition, key, pairs, outcome, refused)
+            except MalformedRecord as error:
+                refused += [(offset, error) for offset, _ in pairs]
+        if refused:
+            by_offset = {record.offset: record for record in records}
+            outcome.failures += [(by_offset[offset], error) for offset, error in refused]
         return outcome
 
     def _apply_symbol(
-        self, partition: int, key: bytes | None, records: list[RawRecord], outcome: BatchOutcome
+        self,
+        partition: int,
+        key: bytes | None,
+        pairs: list[tuple[int, bytes]],
+        outcome: BatchOutcome,
+        refused: list[tuple[int, Exception]],
     ) -> None:
+        """Apply one symbol's records.
+
+        Raises:
+            MalformedRecord: None of them belongs here.
+        """
         try:
             symbol = (key or b"").decode("ascii")
         except UnicodeDecodeError:
             symbol = ""
-        if not symbol or any(record.value is None for record in records):
-            error = MalformedRecord("a record needs a symbol as its key and a value")
-            outcome.failures += [(r, error) for r in records if not symbol or r.value is None]
-            records = [r for r in records if symbol and r.value is not None]
+        if not symbol:
+            raise MalformedRecord("a record needs a symbol as its key")
         engine = self._engines.get(symbol)
-        if not records:
-            return
-        if engine is None:
-            home = partition_of(symbol, self._partition_count)
+        listed = self.partition_of.get(symbol)
+        if engine is None or listed != partition:
+            home = partition_of(symbol, self._partition_count) if listed is None else listed
             if home != partition:
-                misrouted = Misrouted(f"{symbol} belongs in partition {home}, not {partition}")
-                outcome.failures += [(record, misrouted) for record in records]
-            else:
-                outcome.counts["unlisted"] += len(records)
-            return
-        if self.partition_of[symbol] != partition:
-            misrouted = Misrouted(
-                f"{symbol} belongs in partition {self.partition_of[symbol]}, not {partition}"
-            )
-            outcome.failures += [(record, misrouted) for record in records]
+                raise Misrouted(f"{symbol} belongs in partition {home}, not {partition}")
+            outcome.counts["unlisted"] += len(pairs)
             return
         before = engine.applied
-        applied = engine.apply((record.offset, record.value or b"") for record in records)
+        applied = engine.apply(pairs)
         outcome.applied += applied.applied
         outcome.skipped += applied.skipped
-        outcome.counts += applied.counts
-        outcome.kinds += applied.kinds
+        outcome.counts.update(applied.counts)
+        outcome.kinds.update(applied.kinds)
         if applied.failures:
             self._withheld.add(symbol)
-            by_offset = {record.offset: record for record in records}
-            outcome.failures += [(by_offset[at], error) for at, error in applied.failures]
+            refused += applied.failures
         if engine.applied > before:
             outcome.touched.add(symbol)
-            first = next(record.offset for record in records if record.offset > before)
+            first = next(offset for offset, _ in pairs if offset > before)
             self.ledger.dirty(partition, symbol, first)
 
     def release(self) -> None:

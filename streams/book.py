@@ -41,12 +41,8 @@ class WireBook:
         self, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]], seq: int
     ) -> None:
         """Set the absolute size of each level named; size 0 removes it."""
-        put = self.bids.set
-        for px, sz in bids:
-            put(px, sz)
-        put = self.asks.set
-        for px, sz in asks:
-            put(px, sz)
+        self.bids.update(bids)
+        self.asks.update(asks)
         self.seq = seq
 
     def top(self) -> Top | None:

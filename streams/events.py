@@ -229,7 +229,10 @@ class FeedStatus(Record, tag="feed_status", kw_only=True):
 
 Event = Instrument | BookSnapshot | BookDelta | Trade | Ticker | Kline | FeedStatus
 
-KINDS: Final[tuple[str, ...]] = tuple(str(t.__struct_config__.tag) for t in get_args(Event))
+TAGS: Final[dict[type, str]] = {t: str(t.__struct_config__.tag) for t in get_args(Event)}
+"""The ``kind`` of each type."""
+
+KINDS: Final[tuple[str, ...]] = tuple(TAGS.values())
 
 
 class Head(msgspec.Struct):
@@ -295,7 +298,7 @@ def _explain(raw: bytes, exc: Exception) -> RecordError:
 
 def kind_of(event: Event) -> str:
     """The record's ``kind``."""
-    return str(event.__struct_config__.tag)
+    return TAGS[type(event)]
 
 
 def event_schema() -> dict[str, object]:

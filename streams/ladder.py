@@ -8,7 +8,7 @@ next"; with integer keys `bisect` keeps the list at 0.2 us a change for thousand
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 
 class Ladder:
@@ -41,6 +41,51 @@ class Ladder:
             prices = self.prices
             del prices[bisect_left(prices, px)]
         return before
+
+    def update(self, levels: Iterable[tuple[int, int]]) -> None:
+        """`set` each of these in turn."""
+        put = self.set
+        for px, sz in levels:
+            put(px, sz)
+
+    def change(
+        self,
+        levels: Iterable[tuple[int, int]],
+        standing: Callable[[int], object],
+        growth: int,
+        watched: Container[int],
+        watched_too: Container[int],
+    ) -> list[tuple[int, int, int]]:
+        """`update`, telling what a follower of the book wants to know of it.
+
+        An engine spends most of its time here, so what it asks of each level is asked inside.
+
+        Args:
+            levels: (price, absolute size) pairs.
+            standing: Told each size that is not 0.
+            growth: A level that grows by at least this much is noted.
+            watched: A level at one of these prices is noted,
+            watched_too: or at one of these.
+
+        Returns:
+            (price, size before, size after) of the levels noted, in their order.
+        """
+        sizes, prices = self.sizes, self.prices
+        known = sizes.get
+        noted = []
+        for px, sz in levels:
+            before = known(px, 0)
+            if sz:
+                sizes[px] = sz
+                if not before:
+                    insort(prices, px)
+                standing(sz)
+            elif before:
+                del sizes[px]
+                del prices[bisect_left(prices, px)]
+            if sz - before >= growth or px in watched or px in watched_too:
+                noted.append((px, before, sz))
+        return noted
 
     def lowest(self, count: int) -> list[tuple[int, int]]:
         """The ``count`` lowest levels, ascending: the best asks."""

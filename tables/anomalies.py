@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
 from statistics import median
 from typing import Final, Literal, NamedTuple
 
@@ -60,6 +61,15 @@ def _decimal(value: int, exponent: int) -> str:
     return f"{whole}.{rest:0{-exponent}d}".rstrip("0").rstrip(".")
 
 
+class _Placed(NamedTuple):
+    """One large order: when it came, what it added, what stood at its level then."""
+
+    side: Side
+    placed_ms: int
+    added: int
+    standing: int
+
+
 class SpoofTracker:
     """Large orders far from mid, and how many of them were taken back without trading.
 
@@ -69,13 +79,17 @@ class SpoofTracker:
     counted over 60 s by side. Real books cancel a lot, so the share says little on few orders,
     or on old ones: ``spoof_min_orders`` must have been placed, and of a calm Bitcoin book's
     large far orders 70 % are gone after 10 s, hardly any after 3.
+
+    Attributes:
+        watched: By price, those neither old nor gone. A change of a level that is not here,
+            and does not grow by the threshold, need not be told. A price has one side at a time:
+            for an ask to stand where a bid stood, the bid has to go first.
     """
 
-    __slots__ = ("_log", "_watched")
+    __slots__ = ("_log", "watched")
 
     def __init__(self) -> None:
-        # (side, price) -> (placed ms, size added, size after)
-        self._watched: dict[tuple[Side, int], tuple[int, int, int]] = {}
+        self.watched: dict[int, _Placed] = {}
         self._log: deque[tuple[int, Side, bool]] = deque()  # (ms, side, cancelled), by ms
 
     def level_changed(
@@ -91,32 +105,33 @@ class SpoofTracker:
         lifetime_ms: int,
     ) -> None:
         """One level went from ``before`` to ``after``; ``far``: at least spoof_far_bps off mid."""
-        key = (side, px)
-        watched = self._watched.get(key)
-        if watched is not None and after < before:
-            placed_ms, added, standing = watched
-            if now_ms - placed_ms > lifetime_ms:
-                del self._watched[key]
-            elif standing - after >= added / 2:
-                del self._watched[key]
+        watched = self.watched
+        order = watched.get(px)
+        if order is not None and order.side == side and after < before:
+            if now_ms - order.placed_ms > lifetime_ms:
+                del watched[px]
+            elif order.standing - after >= order.added / 2:
+                del watched[px]
                 self._log.append((now_ms, side, True))
         elif far and after - before >= large:
-            self._watched.pop(key, None)
-            if len(self._watched) >= SPOOF_WATCHED_MAX:
-                del self._watched[next(iter(self._watched))]
-            self._watched[key] = (now_ms, after - before, after)
+            watched.pop(px, None)
+            if len(watched) >= SPOOF_WATCHED_MAX:
+                del watched[next(iter(watched))]
+            watched[px] = _Placed(side, now_ms, after - before, after)
             self._log.append((now_ms, side, False))
 
     def traded(self, side: Side, px: int) -> None:
         """A trade printed at a level: whatever was placed there was meant."""
-        self._watched.pop((side, px), None)
+        order = self.watched.get(px)
+        if order is not None and order.side == side:
+            del self.watched[px]
 
     def expire(self, now_ms: int, lifetime_ms: int) -> None:
         """Forget what is out of reach."""
         while self._log and self._log[0][0] <= now_ms - SPOOF_WINDOW_MS:
             self._log.popleft()
-        watched = self._watched
-        while watched and watched[at := next(iter(watched))][0] < now_ms - lifetime_ms:
+        watched = self.watched
+        while watched and watched[at := next(iter(watched))].placed_ms < now_ms - lifetime_ms:
             del watched[at]
 
     def findings(self, now_ms: int, limits: Parameters) -> list[Finding]:
@@ -143,38 +158,40 @@ class SpoofTracker:
 
     def clear(self) -> None:
         """The book was replaced: levels can't be compared across it."""
-        self._watched.clear()
+        self.watched.clear()
 
     def refine(self, px_e: int, finer_px_e: int, sz_e: int, finer_sz_e: int) -> None:
         """Express prices and sizes in finer units."""
-        self._watched = {
-            (side, rescale(px, px_e, finer_px_e)): (
-                ms,
-                rescale(added, sz_e, finer_sz_e),
-                rescale(standing, sz_e, finer_sz_e),
+        self.watched = {
+            rescale(px, px_e, finer_px_e): order._replace(
+                added=rescale(order.added, sz_e, finer_sz_e),
+                standing=rescale(order.standing, sz_e, finer_sz_e),
             )
-            for (side, px), (ms, added, standing) in self._watched.items()
+            for px, order in self.watched.items()
         }
 
     def snapshot(self) -> tuple[object, ...]:
         """Plain values; `restore` takes them back."""
-        return [(*key, *value) for key, value in self._watched.items()], list(self._log)
+        return [(px, *order) for px, order in self.watched.items()], list(self._log)
 
     def restore(self, values: Sequence[object]) -> None:
         """Become the tracker that `snapshot` was taken of."""
         watched, log = values
-        self._watched = {(s, px): (ms, added, at) for s, px, ms, added, at in watched}  # type: ignore[attr-defined]
+        self.watched = {row[0]: _Placed(*row[1:]) for row in watched}  # type: ignore[attr-defined]
         self._log = deque(tuple(row) for row in log)  # type: ignore[attr-defined]
 
 
-class _Resting(NamedTuple):
+@dataclass(slots=True)
+class _Resting:
     """One watched price: what was visible at the first fill, and what traded since.
 
     Attributes:
+        visible: Size shown at the first fill.
         shown_fills, shown_filled: Those of the fills after which the book has still shown the
             level: only they say that it was refilled.
     """
 
+    side: Side
     visible: int
     fills: int
     filled: int
@@ -192,54 +209,59 @@ class IcebergTracker:
     what was ever visible: five crumbs off a large level are no iceberg. Only fills that a
     later book message has left standing count: a sweep that eats the level looks the same
     until that message comes.
+
+    Attributes:
+        watched: By price, oldest fill first. A change of a level that is not here need not be
+            told. A price has one side at a time.
+        fresh: Prices with fills that no book message has followed yet.
     """
 
-    __slots__ = ("_fresh", "_resting")
+    __slots__ = ("fresh", "watched")
 
     def __init__(self) -> None:
-        self._resting: dict[tuple[Side, int], _Resting] = {}
-        self._fresh: set[tuple[Side, int]] = set()  # with fills that no book message followed
+        self.watched: dict[int, _Resting] = {}
+        self.fresh: set[int] = set()
 
     def traded(self, now_ms: int, side: Side, px: int, sz: int, visible: int) -> None:
         """A trade took ``sz`` from the level (side, px), which shows ``visible`` by the book."""
-        key = (side, px)
-        resting = self._resting.pop(key, None)
-        if resting is None:
+        watched = self.watched
+        resting = watched.get(px)
+        if resting is None or resting.side != side:
             if not visible:
                 return
-            resting = _Resting(visible, 0, 0, now_ms)
-            if len(self._resting) >= ICEBERG_WATCHED_MAX:
-                del self._resting[next(iter(self._resting))]
-        self._resting[key] = resting._replace(
-            fills=resting.fills + 1, filled=resting.filled + sz, last_ms=now_ms
-        )
-        self._fresh.add(key)
+            resting = _Resting(side, visible, 0, 0, now_ms)
+            watched.pop(px, None)
+            if len(watched) >= ICEBERG_WATCHED_MAX:
+                del watched[next(iter(watched))]
+        else:
+            del watched[px]  # and in again at the end, as the newest
+        resting.fills += 1
+        resting.filled += sz
+        resting.last_ms = now_ms
+        watched[px] = resting
+        self.fresh.add(px)
 
     def book_changed(self) -> None:
         """A book message has been applied: levels it left alone still stand."""
-        for key in self._fresh:
-            resting = self._resting.get(key)
+        for px in self.fresh:
+            resting = self.watched.get(px)
             if resting is not None:
-                self._resting[key] = resting._replace(
-                    shown_fills=resting.fills, shown_filled=resting.filled
-                )
-        self._fresh.clear()
+                resting.shown_fills, resting.shown_filled = resting.fills, resting.filled
+        self.fresh.clear()
 
     def level_changed(self, side: Side, px: int, after: int, tolerance_pct: float) -> None:
         """One level now shows ``after``."""
-        resting = self._resting.get((side, px))
-        if resting is not None and (
-            abs(after - resting.visible) * 100 > tolerance_pct * resting.visible
+        resting = self.watched.get(px)
+        if (
+            resting is not None
+            and resting.side == side
+            and abs(after - resting.visible) * 100 > tolerance_pct * resting.visible
         ):
-            del self._resting[side, px]
-
-    def watches(self, side: Side, px: int) -> bool:
-        """Whether a change of this level matters."""
-        return (side, px) in self._resting
+            del self.watched[px]
 
     def expire(self, now_ms: int) -> None:
         """Forget prices without a fill in 30 s."""
-        resting = self._resting
+        resting = self.watched
         while resting and resting[at := next(iter(resting))].last_ms <= now_ms - ICEBERG_QUIET_MS:
             del resting[at]
 
@@ -249,10 +271,12 @@ class IcebergTracker:
             Finding(
                 "iceberg",
                 graded(resting.shown_filled / resting.visible, 3, 6),
-                f"{resting.shown_fills} fills took {prices.size(resting.shown_filled)} at {side} "
-                f"{prices.price(px)} while it kept showing about {prices.size(resting.visible)}",
+                f"{resting.shown_fills} fills took {prices.size(resting.shown_filled)} at "
+                f"{resting.side} {prices.price(px)} while it kept showing about {prices.size(resting.visible)}",
             )
-            for (side, px), resting in sorted(self._resting.items())
+            for px, resting in sorted(
+                self.watched.items(), key=lambda level: (level[1].side, level[0])
+            )
             if resting.shown_fills >= limits.iceberg_min_fills
             and resting.shown_filled >= resting.visible
             and resting.last_ms > now_ms - ICEBERG_QUIET_MS
@@ -260,30 +284,31 @@ class IcebergTracker:
 
     def clear(self) -> None:
         """The book was replaced: levels can't be compared across it."""
-        self._resting.clear()
-        self._fresh.clear()
+        self.watched.clear()
+        self.fresh.clear()
 
     def refine(self, px_e: int, finer_px_e: int, sz_e: int, finer_sz_e: int) -> None:
         """Express prices and sizes in finer units."""
-        self._resting = {
-            (side, rescale(px, px_e, finer_px_e)): resting._replace(
+        self.watched = {
+            rescale(px, px_e, finer_px_e): replace(
+                resting,
                 visible=rescale(resting.visible, sz_e, finer_sz_e),
                 filled=rescale(resting.filled, sz_e, finer_sz_e),
                 shown_filled=rescale(resting.shown_filled, sz_e, finer_sz_e),
             )
-            for (side, px), resting in self._resting.items()
+            for px, resting in self.watched.items()
         }
-        self._fresh = {(side, rescale(px, px_e, finer_px_e)) for side, px in self._fresh}
+        self.fresh = {rescale(px, px_e, finer_px_e) for px in self.fresh}
 
     def snapshot(self) -> list[tuple[object, ...]]:
         """Plain values; `restore` takes them back."""
-        return [(*key, *value, key in self._fresh) for key, value in self._resting.items()]
+        return [(px, *astuple(resting), px in self.fresh) for px, resting in self.watched.items()]
 
     def restore(self, values: Iterable[Sequence[object]]) -> None:
         """Become the tracker that `snapshot` was taken of."""
         rows = [tuple(row) for row in values]
-        self._resting = {(row[0], row[1]): _Resting(*row[2:-1]) for row in rows}  # type: ignore[arg-type, misc]
-        self._fresh = {(row[0], row[1]) for row in rows if row[-1]}  # type: ignore[misc]
+        self.watched = {row[0]: _Resting(*row[1:-1]) for row in rows}  # type: ignore[arg-type, misc]
+        self.fresh = {row[0] for row in rows if row[-1]}  # type: ignore[misc]
 
 
 class CrashSample(NamedTuple):

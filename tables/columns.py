@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 _TEXT = 8
 _TYPES = (np.dtype("<i1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<i8"))
 
 
-def pack(values: Iterable[int], *, delta: bool = False) -> bytes:
+def pack(values: Iterable[int] | NDArray[np.int64], *, delta: bool = False) -> bytes:
     """Integers in the narrowest of four widths that holds them all.
 
     Args:
@@ -21,12 +22,15 @@ def pack(values: Iterable[int], *, delta: bool = False) -> bytes:
     Returns:
         One byte that names the width and whether these are differences, then the column.
     """
-    listed = list(values)
-    try:
-        column = np.array(listed, dtype="<i8")
-    except OverflowError:
-        # Very fine exponents only: exact matters more than small.
-        return bytes([_TEXT]) + ",".join(map(str, listed)).encode()
+    if isinstance(values, np.ndarray):
+        column = values
+    else:
+        listed = list(values)
+        try:
+            column = np.array(listed, dtype="<i8")
+        except OverflowError:
+            # Very fine exponents only: exact matters more than small.
+            return bytes([_TEXT]) + ",".join(map(str, listed)).encode()
     if delta and column.size:
         column = np.diff(column, prepend=np.int64(0))
     width = 0

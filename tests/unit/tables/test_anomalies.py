@@ -227,8 +227,8 @@ def test_trackers_hold_a_bounded_memory() -> None:
         spoofs.level_changed(n, "bid", n, 0, 100, large=50.0, far=True, lifetime_ms=9_000)
         icebergs.traded(n, "ask", n, 1, 5)
         crashes.sample(CrashSample(n, 1, 1, 0))
-    assert len(spoofs._watched) == SPOOF_WATCHED_MAX
-    assert len(icebergs._resting) == ICEBERG_WATCHED_MAX
+    assert len(spoofs.watched) == SPOOF_WATCHED_MAX
+    assert len(icebergs.watched) == ICEBERG_WATCHED_MAX
     assert len(crashes._samples) == 300
 
 
@@ -236,7 +236,7 @@ def test_a_trade_at_an_unseen_level_starts_no_iceberg() -> None:
     """Nothing visible, nothing to stay the same."""
     tracker = IcebergTracker()
     tracker.traded(1, "ask", 10, 5, 0)
-    assert not tracker.watches("ask", 10)
+    assert not tracker.watched
 
 
 def test_notes_print_exact_decimals() -> None:

@@ -125,10 +125,13 @@ def test_size_history_keeps_the_newest_10000_of_30_minutes(runs: list[tuple[int,
         sec += step
         history.expire(sec)
         sizes = [sec % 97 + n for n in range(count)]
-        history.extend(sec, sizes)
+        sample = history.sampler(sec)
+        for size in sizes:
+            sample(size)
         kept += [(sec, size) for size in sizes]
         kept = [(s, size) for s, size in kept if s > sec - WINDOW_SEC][-SIZE_SAMPLES_MAX:]
-    assert list(history._sizes) == [size for _, size in kept]
+    assert history._newest().tolist() == [size for _, size in kept]
+    assert len(history._sizes) <= 2 * SIZE_SAMPLES_MAX + 4_000
     assert len(history) == len(kept) <= SIZE_SAMPLES_MAX
     later = sec + 1_000
     fresh = sorted(size for s, size in kept if s > later - WINDOW_SEC)
