@@ -103,7 +103,7 @@ class OrderBook:
         for ladder in (self.bids, self.asks):
             columns += [
                 pack(ladder.prices, delta=True),
-                pack(ladder.sizes[px] for px in ladder.prices),
+                pack(map(ladder.sizes.__getitem__, ladder.prices)),
             ]
         return (*columns, self.px_e, self.sz_e, self.state, self.reason, self.seq)
 

@@ -25,7 +25,7 @@ def pack(values: Iterable[int] | NDArray[np.int64], *, delta: bool = False) -> b
     if isinstance(values, np.ndarray):
         column = values
     else:
-        listed = list(values)
+        listed = values if isinstance(values, list) else list(values)
         try:
             column = np.array(listed, dtype="<i8")
         except OverflowError:

@@ -39,16 +39,17 @@ from tables.quality import FeedQuality
 from tables.report import FastPart, SlowPart, Tick
 from tables.scale import rescale
 from tables.sizes import SizeHistory
-from tables.windows import TradeWindow
+from tables.windows import BUCKET_MS, SPAN_BUCKETS, TradeWindow
 from tapeline.errors import MalformedRecord, RecordError, UnknownKind
 
 ENGINE_VERSION: Final = 2
 """Raise it when the same records give another state or report: stored states are discarded."""
 
 _NO_OFFSET: Final = -1
+FLOW_MS: Final = SPAN_BUCKETS * BUCKET_MS
 _NOTHING: Final[dict[int, Any]] = {}
 _NEVER: Final = 2**80
-"""No level grows by as much."""
+"""No level grows by as much: no threshold is known."""
 
 
 @dataclass(slots=True)
@@ -98,7 +99,9 @@ class Engine:
         self.last_trade: Trade | None = None
         self.last_trade_id: int | None = None
         self.large_sz: float | None = None
+        # Derived, to be quick: the threshold as an integer, a bin's width, 0 while unknown.
         self._large_least = _NEVER
+        self._bin_px = 0
         self.book = OrderBook()
         self.flow = TradeWindow()
         self.profile = VolumeProfile()
@@ -109,7 +112,7 @@ class Engine:
         self.crash = CrashTracker()
         self.parts: list[BookSnapshot] = []
         self.newest_sec = 0
-        self._second_ends_ms = 0
+        self._second_ends_ms = 0  # derived too: when a record enters the next second
         self._outcome = Applied()
         take: dict[type, Callable[[Any], bool]] = {
             Instrument: self._take_instrument,
@@ -209,11 +212,6 @@ class Engine:
             self.parts.clear()
         return True
 
-    def resumed(self) -> None:
-        """What follows from a restored state."""
-        self._second_ends_ms = (self.newest_sec + 1) * 1000 if self.newest_ms else 0
-        self._large_least = _least(self.large_sz)
-
     def _enter_second(self, sec: int) -> None:
         self.quality.saw(sec)
         self._close_second(sec)
@@ -247,7 +245,7 @@ class Engine:
             count, found = self.sizes.percentiles(sec, (limits.wall_percentile,))
             enough = count >= limits.liquidity_min_samples
             self.large_sz = found[0] * limits.wall_multiplier if enough else None
-            self._large_least = _least(self.large_sz)
+            self.derive()
             self.crash.refresh()
 
     def _count(self, what: str, how_many: int = 1) -> None:
@@ -263,6 +261,7 @@ class Engine:
         self._factors(event.px_e, event.sz_e)
         before = self.instrument
         self.instrument = event
+        self.derive()
         if before is not None and (
             event.tick_size * 10.0**event.px_e != before.tick_size * 10.0**before.px_e
         ):
@@ -375,24 +374,23 @@ class Engine:
                 if first_id > last_id + 1:
                     self._count("trades_missing", first_id - last_id - 1)
             self.last_trade_id = trade_id
-        px_factor, sz_factor = self._factors(event.px_e, event.sz_e)
-        px, sz = event.px * px_factor, event.sz * sz_factor
+        px, sz = event.px, event.sz
+        if event.px_e != self.px_e or event.sz_e != self.sz_e:
+            px_factor, sz_factor = self._factors(event.px_e, event.sz_e)
+            px, sz = px * px_factor, sz * sz_factor
         ts_ms = event.ts_recv_ms
         self.last_trade = event
         if ts_ms > self.last_change_ms:  # noqa: PLR1730
             self.last_change_ms = ts_ms
         if ts_ms > self.newest_ms - WINDOW_MS:
-            self.flow.add(ts_ms, sz, buy=event.side == "buy")
-            self.flow.expire(self.newest_ms)
-            tick = self._tick_size()
-            if tick:
-                self.profile.add(
-                    ts_ms // 1000, px // (tick * self.parameters.profile_bin_ticks), sz
-                )
-                self.profile.expire(self.newest_sec)
-        side: Side = "ask" if event.side == "buy" else "bid"
-        if self.book.state == "ok":
-            ladder = self.book.asks if side == "ask" else self.book.bids
+            if ts_ms > self.newest_ms - FLOW_MS:
+                self.flow.add(ts_ms, sz, buy=event.side == "buy")
+            if self._bin_px:
+                self.profile.add(ts_ms // 1000, px // self._bin_px, sz)
+        book = self.book
+        if book.state == "ok":
+            side: Side
+            side, ladder = ("ask", book.asks) if event.side == "buy" else ("bid", book.bids)
             self.iceberg.traded(self.newest_ms, side, px, sz, ladder.sizes.get(px, 0))
             self.spoof.traded(side, px)
         return True
@@ -400,7 +398,8 @@ class Engine:
     def _take_ticker(self, event: Ticker) -> bool:
         if event.day is None and event.quote is None:
             raise MalformedRecord("ticker with neither day nor quote")
-        check_units(event)
+        if event.px_e != self.px_e or event.sz_e != self.sz_e:
+            check_units(event)
         if not self._admit(event):
             return False
         if event.day is not None:
@@ -441,15 +440,17 @@ class Engine:
             tracker.refine(old_px_e, px_e, old_sz_e, sz_e)
         if self.large_sz is not None:
             self.large_sz *= 10 ** (old_sz_e - sz_e)
-        self._large_least = _least(self.large_sz)
         self.px_e, self.sz_e = px_e, sz_e
+        self.derive()
 
-    def _tick_size(self) -> int:
-        """In the engine's units; 0 before an instrument is known."""
+    def derive(self) -> None:
+        """What follows from the rest of the state: after a restore, and where that changed."""
+        self._second_ends_ms = (self.newest_sec + 1) * 1000 if self.newest_ms else 0
+        self._large_least = _NEVER if self.large_sz is None else ceil(self.large_sz)
         instrument = self.instrument
-        if instrument is None or self.px_e is None:
-            return 0
-        return rescale(instrument.tick_size, instrument.px_e, self.px_e)
+        if instrument is not None and self.px_e is not None:
+            tick = rescale(instrument.tick_size, instrument.px_e, self.px_e)
+            self._bin_px = tick * self.parameters.profile_bin_ticks
 
     # --- reports out --------------------------------------------------------------------------
 
@@ -482,11 +483,6 @@ class Engine:
         return snapshots.read(
             snapshot, ENGINE_VERSION, lambda symbol, venue: cls(symbol, venue, parameters)
         )
-
-
-def _least(threshold: float | None) -> int:
-    """The least integer that reaches it: integers are compared faster with integers."""
-    return _NEVER if threshold is None else ceil(threshold)
 
 
 def _scaled(levels: Iterable[Level], px_factor: int, sz_factor: int) -> list[Level]:

@@ -102,13 +102,18 @@ class VolumeProfile:
 
     def snapshot(self) -> tuple[bytes, ...]:
         """Five columns: second, trades and number of bins; bin and volume."""
-        rows = [sorted(bins.items()) for _, _, bins in self._seconds]
+        bins: list[int] = []
+        volumes: list[int] = []
+        for _, _, row in self._seconds:
+            ordered = sorted(row)
+            bins += ordered
+            volumes += map(row.__getitem__, ordered)
         return (
             pack((sec for sec, _, _ in self._seconds), delta=True),
             pack(count[0] for _, count, _ in self._seconds),
-            pack(len(row) for row in rows),
-            pack((bin_ for row in rows for bin_, _ in row), delta=True),
-            pack(volume for row in rows for _, volume in row),
+            pack(len(row) for _, _, row in self._seconds),
+            pack(bins, delta=True),
+            pack(volumes),
         )
 
     def restore(self, columns: Sequence[bytes]) -> None:

@@ -96,5 +96,5 @@ def _filled(state: Any, make: Callable[[str, str], Engine]) -> Engine:
     engine.parts = [events.decode(raw) for raw in parts]  # type: ignore[misc]
     for name, values in zip(_COMPONENTS, components, strict=True):
         getattr(engine, name).restore(values)
-    engine.resumed()
+    engine.derive()
     return engine
