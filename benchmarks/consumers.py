@@ -164,9 +164,7 @@ async def _until(event: asyncio.Event, child: ChildProcess, timeout_s: float, wh
     waiting = asyncio.create_task(event.wait())
     ended = asyncio.create_task(child.wait())
     try:
-        await asyncio.wait(
-            {waiting, ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({waiting, ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         # Its last line may still be in the pipe when it has ended.
         if not event.is_set():
             state = f"ended with {child.returncode}" if not child.running else f"{timeout_s:g} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import sys
@@ -62,6 +63,8 @@ async def servers(settings: Mapping[str, str] | None = None) -> AsyncIterator[Se
         settings: Broker settings that differ from stock; a given broker is taken as it is.
     """
     given = os.environ.get("KAFKA_URL", "")
+    # A topic just made has no leaders for a moment, which the client says once a partition.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     async with AsyncExitStack() as stack:
         kafka: LocalKafka | None = None
         if not given:

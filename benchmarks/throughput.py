@@ -197,7 +197,7 @@ def table(rows: dict[str, Row]) -> str:
     lines = []
     for row in rows.values():
         if row.missing:
-            lines.append(f"{row.consumer.label:<40}  missing: {row.missing.splitlines()[0]}")
+            lines.append(f"{row.consumer.label:<40}  missing: {row.missing.splitlines()[-1]}")
             continue
         found = row.as_json()
         lines.append(

@@ -69,9 +69,7 @@ def build(args: Any) -> faust.App:
                 meter.add()
 
     else:
-        states = app.Table(
-            "states", key_type=bytes, value_type=bytes, partitions=args.partitions
-        )
+        states = app.Table("states", key_type=bytes, value_type=bytes, partitions=args.partitions)
 
         @app.agent(topic)
         async def apply_and_save(stream: Any) -> None:
