@@ -189,6 +189,7 @@ WRONG: dict[str, Callable[[dict[str, float]], float]] = {
 async def _measure_worker(
     consumer: Consumer, bench: Bench, group: str, records: int, seconds_max: float
 ) -> Run:
+    await bench.forget_reports()
     env = bench.environment(group, NT_CLOCK="records", **bench.env)
     port = int(env["NT_METRICS_PORT"])
     child = program("worker", env=env, label=consumer.key)

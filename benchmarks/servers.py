@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from redis.asyncio import Redis
 
 from benchmarks.mix import Keyed
 from streams import topics
@@ -137,6 +138,12 @@ class Bench:
             ]
             if names:
                 await admin.delete_topics(names)
+
+    async def forget_reports(self) -> None:
+        """Empty the store, which is this run's alone: what a writer before has published would
+        be newer than what the next one has to say."""
+        async with Redis.from_url(self.servers.redis_url) as store:
+            await store.flushall()
 
     async def fill(self, keyed: Iterable[Keyed]) -> int:
         """Write records to the topic, each where its key belongs; how many there are."""

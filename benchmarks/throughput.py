@@ -197,7 +197,9 @@ def table(rows: dict[str, Row]) -> str:
     lines = []
     for row in rows.values():
         if row.missing:
-            lines.append(f"{row.consumer.label:<40}  missing: {row.missing.splitlines()[-1]}")
+            said = row.missing.splitlines()
+            why = said[0] if len(said) == 1 else f"{said[0]} {said[-1]}"
+            lines.append(f"{row.consumer.label:<40}  missing: {why[:160]}")
             continue
         found = row.as_json()
         lines.append(
