@@ -1,0 +1,71 @@
+"""Bytewax: its Kafka source, `stateful_map` by symbol, a sink that counts.
+
+    python -m benchmarks.peers.bytewax_flow --handler engine ...
+
+State is in memory: without a recovery store Bytewax keeps it nowhere else, which is its quickest
+way to run. ``empty`` counts whole batches at the sink, so no handler is called for a record.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.connectors.kafka import KafkaSource, KafkaSourceMessage
+from bytewax.dataflow import Dataflow
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.run import cli_main
+
+from benchmarks.peers.analytics import Analytics, arguments
+from benchmarks.peers.meter import Meter
+from tables.engine import Engine
+
+BATCH = 1000
+"""The source's own default."""
+
+
+class _Counting(StatelessSinkPartition[Any]):
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def write_batch(self, items: list[Any]) -> None:
+        self._meter.add(len(items))
+
+
+class _CountingSink(DynamicSink[Any]):
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def build(self, _step_id: str, _worker_index: int, _worker_count: int) -> _Counting:
+        return _Counting(self._meter)
+
+
+def build(args: Any, meter: Meter) -> Dataflow:
+    """The flow of the chosen kind."""
+    flow = Dataflow("bench")
+    stream = op.input("in", flow, KafkaSource([args.kafka], [args.topic], batch_size=BATCH))
+    if args.handler == "engine":
+        analytics = Analytics(meter)
+
+        def keyed(message: KafkaSourceMessage[Any, Any]) -> tuple[str, Any]:
+            return message.key.decode(), message
+
+        def apply(engine: Engine | None, message: Any) -> tuple[Engine, None]:
+            if engine is None:
+                engine = Engine(message.key.decode(), "binance")
+            analytics.check(engine.apply(((message.offset, message.value),)))
+            return engine, None
+
+        stream = op.stateful_map("engine", op.map("key", stream, keyed), apply)
+    op.output("out", stream, _CountingSink(meter))
+    return flow
+
+
+def main() -> None:
+    """Run the flow, one worker, until the meter ends it."""
+    args = arguments("Bytewax", ("empty", "engine"))
+    cli_main(build(args, Meter(args.records, args.seconds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Makes .cache/venv-bench, the environment of the peers that the benchmarks run beside Tapeline.
+#
+# Apart from .venv, because what they depend on must not touch the product's versions.
+set -eu
+cd "$(dirname "$0")/.."
+exec >&2
+
+lock=requirements/bench.txt
+venv=.cache/venv-bench
+stamp=$venv/.made-from
+python=${PYTHON:-.venv/bin/python}
+
+wanted=$("$python" --version; cat "$lock" "$0" | cksum)
+if [ -f $stamp ] && [ "$(cat $stamp)" = "$wanted" ] && $venv/bin/python -c '' 2>/dev/null; then
+    exit 0
+fi
+echo "bench: $($python --version) -> $venv"
+rm -rf $venv
+mkdir -p .cache
+if command -v uv >/dev/null 2>&1; then
+    uv venv --quiet --no-project --python "$python" $venv
+    uv pip install --quiet --compile-bytecode --python $venv/bin/python --only-binary :all: \
+        --require-hashes -r $lock
+else
+    "$python" -m venv $venv
+    $venv/bin/python -m pip --disable-pip-version-check --quiet install --only-binary :all: \
+        --require-hashes -r $lock
+fi
+printf '%s\n' "$wanted" >$stamp
+echo "bench: done"
