@@ -22,14 +22,16 @@ RETRY_SECONDS: Final = 1.0
 log = get_logger("dead_letters")
 
 
-def headers_of(record: RawRecord, topic: str, error: Exception) -> list[tuple[str, bytes]]:
+def headers_of(
+    record: RawRecord, topic: str, partition: int, error: Exception
+) -> list[tuple[str, bytes]]:
     """Where the record was, and why it is here."""
     code = error.code if isinstance(error, RecordError) else type(error).__name__
     fields = {
         "error": code,
         "message": str(error)[:_MESSAGE_MAX],
         "topic": topic,
-        "partition": record.partition,
+        "partition": partition,
         "offset": record.offset,
     }
     return [(name, str(value).encode()) for name, value in fields.items()]
@@ -47,9 +49,9 @@ class DeadLetters:
         self._topic = topic
         self._metrics = metrics
 
-    async def keep(self, failures: Iterable[tuple[RawRecord, Exception]]) -> None:
+    async def keep(self, partition: int, failures: Iterable[tuple[RawRecord, Exception]]) -> None:
         """Write each record as it was, under its own key; ends when the broker has them all."""
-        waiting = [(r, headers_of(r, self._topic, error)) for r, error in failures]
+        waiting = [(r, headers_of(r, self._topic, partition, error)) for r, error in failures]
         for nth, (record, headers) in enumerate(waiting):
             told = {name: value.decode() for name, value in headers}
             self._metrics.dead_letters.labels(told["error"]).inc()
@@ -57,7 +59,7 @@ class DeadLetters:
                 log.error(
                     "record.dead_letter",
                     symbol=(record.key or b"").decode("utf-8", "replace"),
-                    partition=record.partition,
+                    partition=partition,
                     offset=record.offset,
                     reason=told["error"],
                     error=told["message"],

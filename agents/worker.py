@@ -316,8 +316,8 @@ class Worker:
         In: batches of one partition's records, at least once. State: the shards' engines,
         kept by the checkpointer. Out: none; the cycles read the engines.
         """
-        async for records in stream:
-            partition = records[0].partition
+        async for batch in stream:
+            partition, records = batch.partition, batch.records
             if partition not in self.ledger.partitions():
                 continue
             if self._starting_over or await self._stepped_back(partition, records[0].offset):
@@ -326,7 +326,7 @@ class Worker:
             outcome = self.shards.apply(partition, records)
             self.metrics.batch(outcome)
             if outcome.failures:
-                await self.dead_letters.keep(outcome.failures)
+                await self.dead_letters.keep(partition, outcome.failures)
                 if self.ledger.generation != generation:
                     continue  # assigned anew meanwhile: all of it is read again
                 self.shards.release()

@@ -44,11 +44,12 @@ def main() -> None:
 
     @app.agent(topic, name="count")
     async def count(stream: Any) -> None:
-        async for records in stream:
+        async for batch in stream:
+            records = batch.records
             if decoding:
                 for record in records:
                     events.decode(record.value)
-            ledger.advance(records[0].partition, records[-1].offset + 1)
+            ledger.advance(batch.partition, records[-1].offset + 1)
             meter.add(len(records))
 
     sys.argv = [sys.argv[0], "worker", "--without-web", "-l", "warn"]

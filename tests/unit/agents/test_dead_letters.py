@@ -17,7 +17,6 @@ from tapeline.errors import MalformedRecord, UnknownVersion
 
 
 class Raw(NamedTuple):
-    partition: int = 3
     offset: int = 17
     key: bytes | None = b"BTCUSDT"
     value: bytes | None = b"\xff not json"
@@ -73,7 +72,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_headers_say_what_and_where(error: Exception, word: str) -> None:
     """One word for machines, a sentence for people, and the record's place."""
-    assert dict(headers_of(Raw(), "md.events.v1", error)) == {
+    assert dict(headers_of(Raw(), "md.events.v1", 3, error)) == {
         "error": word.encode(),
         "message": str(error).encode(),
         "topic": b"md.events.v1",
@@ -84,7 +83,7 @@ def test_the_headers_say_what_and_where(error: Exception, word: str) -> None:
 
 def test_a_message_is_cut() -> None:
     """It may quote a value of any length."""
-    headers = dict(headers_of(Raw(), "t", ValueError("x" * 10_000)))
+    headers = dict(headers_of(Raw(), "t", 3, ValueError("x" * 10_000)))
     assert len(headers["message"]) == 500
 
 
@@ -94,7 +93,7 @@ async def test_key_and_value_are_kept_as_they_were() -> None:
     metrics = Metrics()
     keeper = DeadLetters(lambda: producer, "md.events.v1", metrics)
     error = MalformedRecord("no")
-    await keeper.keep([(Raw(), error), (Raw(offset=18, key=None, value=None), error)])
+    await keeper.keep(3, [(Raw(), error), (Raw(offset=18, key=None, value=None), error)])
     assert [sent[:5] for sent in producer.sent] == [
         ("md.events.v1.dlq", b"BTCUSDT", b"\xff not json", None, None),
         ("md.events.v1.dlq", None, None, None, None),
@@ -112,7 +111,7 @@ async def test_what_the_broker_did_not_take_is_sent_again(where: str) -> None:
     producer = FakeProducer(**{where: lambda value: failing(value) if value == b"2" else None})
     error = MalformedRecord("no")
     records = [Raw(offset=n, value=str(n).encode()) for n in (1, 2, 3)]
-    await letters(producer).keep([(record, error) for record in records])
+    await letters(producer).keep(3, [(record, error) for record in records])
     assert [sent[2] for sent in producer.sent] == [b"1", b"3", b"2"]
 
 
@@ -129,7 +128,7 @@ async def test_one_at_the_size_limit_is_kept_by_its_place(wrapped: bool) -> None
         return error if wrapped else cause
 
     producer = FakeProducer(**{"fail_send" if wrapped else "fail_ack": too_large})
-    await letters(producer).keep([(Raw(), MalformedRecord("no"))])
+    await letters(producer).keep(3, [(Raw(), MalformedRecord("no"))])
     ((_, key, value, _, _, headers),) = producer.sent
     assert (key, value) == (b"BTCUSDT", None)
     assert ("omitted", b"value") in headers

@@ -7,6 +7,8 @@ import inspect
 import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.record.default_records import DefaultRecord
 from faust.serializers.schemas import Schema
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -72,6 +74,41 @@ def test_the_fetch_wait_is_still_an_attribute_read_at_the_start() -> None:
         driver.AIOKafkaConsumerThread._create_worker_consumer
     )
     assert "self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+def test_aiokafkas_fetcher_still_keeps_what_is_unpacked_elsewhere() -> None:
+    """`agents.fetching` drains it in place of ``Fetcher.fetched_records``."""
+    drain = inspect.getsource(Fetcher.fetched_records)
+    for part in (
+        "_subscriptions.reassignment_in_progress",
+        "_subscriptions.is_assigned(tp)",
+        "_wait_consume_future",
+        "_create_fetch_waiter()",
+        "has_more()",
+        "check_raise()",
+    ):
+        assert part in drain, f"Fetcher.fetched_records no longer has {part}"
+    unpack = inspect.getsource(PartitionRecords._unpack_records)
+    for part in (
+        "records.has_next()",
+        "records.next_batch()",
+        "_check_crcs and not next_batch.validate_crc()",
+        "is_control_batch",
+        "self.next_fetch_offset = next_batch.next_offset",
+    ):
+        assert part in unpack, f"PartitionRecords._unpack_records no longer has {part}"
+    whole = inspect.getsource(FetchResult.getall)
+    for part in ("self.check_assignment(tp)", "_update_position()", "_partition_records = None"):
+        assert part in whole, f"FetchResult.getall no longer has {part}"
+    fields = {"offset", "key", "value", "timestamp", "timestamp_type"}
+    assert fields <= {*dir(DefaultRecord)}, "a record of aiokafka's has other fields now"
+
+
+def test_aborted_transactions_are_not_ours_to_skip() -> None:
+    """Chunks leave that out: Faust reads uncommitted records unless told otherwise."""
+    source = inspect.getsource(driver.AIOKafkaConsumerThread._create_worker_consumer)
+    assert "isolation_level" in source
+    assert faust.App("t").conf.processing_guarantee.value == "at_least_once"
 
 
 def test_the_consumer_keeps_acks_where_we_clear_them() -> None:

@@ -1,0 +1,142 @@
+"""Fetched records as the broker sent them: unpacked where they are used, not where they arrive.
+
+aiokafka unpacks record by record, into objects of eleven fields, in Faust's consumer thread. That
+is more work than applying them, and while both threads want the interpreter each waits for the
+other at every system call. Here the consumer thread hands over whole fetched chunks, and the
+agents' thread unpacks a chunk's record batches in one go, into aiokafka's own C records.
+
+What it leans on inside aiokafka 0.14 is checked by
+``tests/unit/agents/test_transport_internals.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.errors import CorruptRecordException
+from faust.types import TP
+
+
+class Chunk:
+    """What one fetch brought of one partition.
+
+    Attributes:
+        first_offset: Asked for; a compressed batch may begin before it.
+    """
+
+    __slots__ = ("_batches", "first_offset")
+
+    def __init__(self, first_offset: int, batches: Sequence[Any]) -> None:
+        self.first_offset = first_offset
+        self._batches = batches
+
+    def pieces(self, records_max: int) -> Iterator[list[Any]]:
+        """The records, each with ``offset``, ``key``, ``value`` and ``timestamp``, in lists."""
+        piece: list[Any] = []
+        for batch in self._batches:
+            records = list(batch)
+            if records and records[0].offset < self.first_offset:
+                records = [r for r in records if r.offset >= self.first_offset]
+            piece += records
+            while len(piece) >= records_max:
+                yield piece[:records_max]
+                del piece[:records_max]
+        if piece:
+            yield piece
+
+
+def chunk_of(tp: TP, result: FetchResult) -> Chunk | None:
+    """All that a fetch result holds; its position moves behind it.
+
+    Raises:
+        CorruptRecordException: A checksum is wrong; it is fetched again.
+    """
+    if not result.check_assignment(tp) or not result.has_more():
+        return None
+    fetched = result._partition_records
+    first_offset = fetched.next_fetch_offset
+    raw, batches = fetched._records, []
+    while raw.has_next():
+        batch = raw.next_batch()
+        if fetched._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"Invalid CRC - {tp}")
+        if not batch.is_control_batch:
+            batches.append(batch)
+        # Behind the batch's last record even where compaction has removed that.
+        fetched.next_fetch_offset = batch.next_offset
+    result._update_position()
+    result._partition_records = None
+    return Chunk(first_offset, batches)
+
+
+async def fetched_records(
+    fetcher: Fetcher,
+    partitions: Collection[TP],
+    timeout_s: float,
+    records_max: int,
+    whole: Collection[str],
+) -> dict[TP, Chunk | list[Any]]:
+    """`Fetcher.fetched_records`, but the topics in ``whole`` come as chunks.
+
+    Args:
+        fetcher: Of the consumer.
+        partitions: Those wanted; what others have is left where it is.
+        timeout_s: Longest wait for something.
+        records_max: Of the partitions that do not come as chunks.
+        whole: Topic names.
+
+    Raises:
+        KafkaError: What the broker answered in place of records.
+    """
+    ends_s = time.monotonic() + timeout_s
+    while True:
+        if fetcher._subscriptions.reassignment_in_progress:
+            await fetcher._subscriptions.wait_for_assignment()
+        drained = _drained(fetcher, partitions, records_max, whole)
+        left_s = ends_s - time.monotonic()
+        if drained or left_s <= 0:
+            return drained
+        waiter = fetcher._create_fetch_waiter()
+        done, _ = await asyncio.wait([waiter], timeout=left_s)
+        if not done or fetcher._closed:
+            waiter.cancel()
+            return {}
+        waiter.result()
+
+
+def _drained(
+    fetcher: Fetcher, partitions: Collection[TP], records_max: int, whole: Collection[str]
+) -> dict[TP, Chunk | list[Any]]:
+    drained: dict[TP, Chunk | list[Any]] = {}
+    for tp in list(fetcher._records):
+        if tp not in partitions:
+            if not fetcher._subscriptions.is_assigned(tp):
+                del fetcher._records[tp]
+            continue
+        result = fetcher._records[tp]
+        if type(result) is not FetchResult:
+            if drained:
+                return drained  # the error comes at the next call
+            del fetcher._records[tp]
+            fetcher._notify(fetcher._wait_consume_future)
+            result.check_raise()
+            continue
+        records: Chunk | list[Any] | None
+        one_by_one: list[Any]
+        if tp.topic in whole:
+            records = chunk_of(tp, result)
+        elif records_max > 0:
+            records = one_by_one = result.getall(records_max)
+            records_max -= len(one_by_one)
+        else:
+            continue
+        if not result.has_more():
+            del fetcher._records[tp]
+            fetcher._notify(fetcher._wait_consume_future)
+        if records:
+            drained[tp] = records
+    return drained
