@@ -1,0 +1,179 @@
+"""Chunks hold what aiokafka itself would have unpacked, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka.consumer.fetcher import FetchError, FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from faust.types import TP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.fetching import Chunk, chunk_of, fetched_records
+
+A, B, OTHER = TP("events", 0), TP("events", 1), TP("changelog", 0)
+
+
+def batch(base: int, values: list[bytes], *, gzip: bool = False) -> bytes:
+    """Record batch v2 as a broker stores it."""
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=1 if gzip else 0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=10**9,
+    )
+    for nth, value in enumerate(values):
+        builder.append(nth, 1_700_000_000_000 + nth, b"K", value, [])
+    raw = bytearray(builder.build())
+    raw[:8] = base.to_bytes(8, "big")
+    return bytes(raw)
+
+
+class State:
+    """Of one assigned partition, as aiokafka keeps it."""
+
+    def __init__(self, position: int, *, paused: bool = False) -> None:
+        self.position, self.paused = position, paused
+
+    def consumed_to(self, position: int) -> None:
+        self.position = position
+
+
+class Assignment:
+    active = True
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def state_value(self, _tp: TP) -> State:
+        return self.state
+
+
+def result(
+    raw: bytes, offset: int, *, tp: TP = A, paused: bool = False
+) -> tuple[FetchResult, State]:
+    state = State(offset, paused=paused)
+    fetched = PartitionRecords(tp, MemoryRecords(raw), [], offset, None, None, True, 0)
+    return (
+        FetchResult(tp, partition_records=fetched, assignment=Assignment(state), backoff=0.0),
+        state,
+    )
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=6),
+    skip=st.integers(0, 8),
+    most=st.integers(1, 20),
+)
+def test_a_chunk_holds_what_aiokafka_unpacks(
+    sizes: list[tuple[int, bool]], skip: int, most: int
+) -> None:
+    """From the offset asked for on, in pieces no longer than wanted, and the same next offset."""
+    raw, base = b"", 100
+    for count, gzip in sizes:
+        raw += batch(base, [b"%d" % (base + n) for n in range(count)], gzip=gzip)
+        base += count
+    offset = 100 + skip % sizes[0][0]  # a broker begins with the batch that holds it
+    theirs, their_state = result(raw, offset)
+    expected = [(r.offset, r.key, r.value, r.timestamp) for r in theirs.getall()]
+    ours, state = result(raw, offset)
+    chunk = chunk_of(A, ours)
+    assert chunk is not None
+    pieces = list(chunk.pieces(most))
+    assert [(r.offset, r.key, r.value, r.timestamp) for p in pieces for r in p] == expected
+    assert all(0 < len(piece) <= most for piece in pieces)
+    assert state.position == their_state.position == base
+    assert not ours.has_more()
+
+
+def test_a_wrong_checksum_is_an_error() -> None:
+    raw = bytearray(batch(0, [b"value"]))
+    raw[-2] ^= 1
+    with pytest.raises(CorruptRecordException, match="CRC"):
+        chunk_of(A, result(bytes(raw), 0)[0])
+
+
+def test_paused_or_moved_away_nothing_is_taken() -> None:
+    """As after a rebalance, or a seek while the fetch was under way."""
+    raw = batch(0, [b"value"])
+    assert chunk_of(A, result(raw, 0, paused=True)[0]) is None
+    moved, state = result(raw, 0)
+    state.position = 7
+    assert chunk_of(A, moved) is None
+    assert state.position == 7
+
+
+class Subscriptions:
+    reassignment_in_progress = False
+    assigned = (A, B, OTHER)
+
+    def is_assigned(self, tp: TP) -> bool:
+        return tp in self.assigned
+
+
+class FakeFetcher:
+    """The part of aiokafka's fetcher that is drained."""
+
+    def __init__(self, **records: Any) -> None:
+        self._records: dict[TP, Any] = {}
+        self._subscriptions = Subscriptions()
+        self._closed = False
+        self._wait_consume_future = None
+        self.notified = 0
+        self.waiter: asyncio.Future[None] | None = None
+
+    def _notify(self, _future: object) -> None:
+        self.notified += 1
+
+    def _create_fetch_waiter(self) -> asyncio.Future[None]:
+        self.waiter = asyncio.get_running_loop().create_future()
+        return self.waiter
+
+
+async def drained(fetcher: FakeFetcher, *partitions: TP, timeout_s: float = 0.0) -> dict[TP, Any]:
+    return await fetched_records(fetcher, set(partitions), timeout_s, 2, {"events"})  # type: ignore[arg-type]
+
+
+async def test_whole_topics_come_as_chunks_and_others_record_by_record() -> None:
+    """What is not asked for stays; what is not assigned any more goes."""
+    fetcher = FakeFetcher()
+    for tp in (A, B, OTHER):
+        fetcher._records[tp] = result(batch(0, [b"1", b"2", b"3"]), 0, tp=tp)[0]
+    fetcher._records[TP("gone", 0)] = object()
+    found = await drained(fetcher, A, OTHER)
+    assert isinstance(found[A], Chunk)
+    assert [r.value for r in found[OTHER]] == [b"1", b"2"]
+    assert set(fetcher._records) == {B, OTHER}
+    assert [r.value for r in (await drained(fetcher, OTHER))[OTHER]] == [b"3"]
+    assert set(fetcher._records) == {B}
+    assert fetcher.notified == 2  # one for each partition that may be fetched again
+
+
+async def test_an_error_waits_until_what_came_before_it_is_taken() -> None:
+    fetcher = FakeFetcher()
+    fetcher._records[A] = result(batch(0, [b"1"]), 0)[0]
+    fetcher._records[B] = FetchError(error=TopicAuthorizationFailedError("events"), backoff=0.0)
+    assert set(await drained(fetcher, A, B)) == {A}
+    with pytest.raises(TopicAuthorizationFailedError):
+        await drained(fetcher, A, B)
+    assert not fetcher._records
+
+
+async def test_it_waits_for_something_and_no_longer_than_asked() -> None:
+    fetcher = FakeFetcher()
+    assert await drained(fetcher, A, timeout_s=0.01) == {}
+    assert fetcher.waiter is not None
+    assert fetcher.waiter.cancelled()
+    waiting = asyncio.create_task(drained(fetcher, A, timeout_s=5.0))
+    await asyncio.sleep(0.01)
+    fetcher._records[A] = result(batch(0, [b"1"]), 0)[0]
+    fetcher.waiter.set_result(None)
+    assert set(await waiting) == {A}
