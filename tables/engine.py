@@ -32,6 +32,7 @@ from streams.events import (
 from tables import snapshots, views
 from tables.anomalies import CrashSample, CrashTracker, IcebergTracker, SpoofTracker
 from tables.book import OrderBook, Side
+from tables.calculator import Calculators
 from tables.checks import check_snapshot, check_units
 from tables.parameters import REFRESH_SEC, WINDOW_MS, Parameters
 from tables.profile import VolumeProfile
@@ -45,7 +46,6 @@ from tapeline.errors import MalformedRecord, RecordError, UnknownKind
 ENGINE_VERSION: Final = 2
 """Raise it when the same records give another state or report: stored states are discarded."""
 
-_NO_OFFSET: Final = -1
 FLOW_MS: Final = SPAN_BUCKETS * BUCKET_MS
 _NOTHING: Final[dict[int, Any]] = {}
 _NEVER: Final = 2**80
@@ -85,7 +85,7 @@ class Engine:
         self.symbol = symbol
         self.venue = venue
         self.parameters = parameters or Parameters()
-        self.applied = _NO_OFFSET
+        self.applied = -1
         self.newest_ms = 0
         self.last_change_ms = 0
         self.px_e: int | None = None
@@ -110,6 +110,7 @@ class Engine:
         self.spoof = SpoofTracker()
         self.iceberg = IcebergTracker()
         self.crash = CrashTracker()
+        self.custom = Calculators(self.parameters.calculators)
         self.parts: list[BookSnapshot] = []
         self.newest_sec = 0
         self._second_ends_ms = 0  # derived too: when a record enters the next second
@@ -140,6 +141,7 @@ class Engine:
         outcome = self._outcome = Applied()
         decode, take, symbol, applied = events.decode, self._take, self.symbol, self.applied
         kinds = dict.fromkeys(events.KINDS, 0)
+        custom = bool(self.custom)
         try:
             for offset, raw in records:
                 if offset <= applied:
@@ -153,6 +155,8 @@ class Engine:
                     kind, taken = take[type(event)]
                     if taken(event):
                         kinds[kind] += 1
+                        if custom:
+                            self._calculate(event)
                 except UnknownKind as unknown:
                     outcome.counts["unknown_kind"] += 1
                     if unknown.head.symbol == self.symbol:
@@ -169,6 +173,10 @@ class Engine:
         outcome.kinds = Counter({kind: count for kind, count in kinds.items() if count})
         outcome.applied = outcome.kinds.total()
         return outcome
+
+    def _calculate(self, event: Event) -> None:
+        for name in self.custom.apply(event, self):
+            self._outcome.counts[f"calculator_failed.{name}"] += 1
 
     def _admit(self, record: Event | events.Head) -> bool:
         """Keep to one bridge's contiguous stream; False if the record is not for us.

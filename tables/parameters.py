@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from tables.calculator import Calculator
+
 WINDOW_MS: Final = 1_800_000
 """Finite memory: nothing older than 30 minutes has any effect on a report."""
 
@@ -28,6 +30,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         report_levels: Levels a side in ``depth``.
         tick_levels: Levels a side in ``tick:SYMBOL``.
+        calculators: Plugged-in figures.
     """
 
     report_levels: int = 20
@@ -48,3 +51,4 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     iceberg_min_fills: int = 5
     iceberg_depth_tolerance_pct: float = 10.0
     crash_min_signals: int = 2
+    calculators: tuple[type[Calculator], ...] = ()

@@ -233,6 +233,7 @@ class FastPart(_Part, frozen=True):
     gaps: Gaps
     coverage: Coverage
     synthetic: bool
+    custom: dict[str, Any] | None = None
 
 
 class SlowPart(_Part, frozen=True):

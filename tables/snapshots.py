@@ -44,6 +44,7 @@ _COMPONENTS: Final = (
     "spoof",
     "iceberg",
     "crash",
+    "custom",
 )
 
 

@@ -100,6 +100,7 @@ def fast_part(engine: Engine, now_ms: int, lap: Lap = no_lap) -> FastPart:
         gaps=_gaps(engine, now_ms),
         coverage=_coverage(engine, now_ms),
         synthetic=bool(engine.instrument and engine.instrument.synthetic),
+        custom=engine.custom.read(now_ms),
     )
 
 

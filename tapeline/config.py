@@ -103,6 +103,11 @@ class Settings(BaseSettings):
         description="Put symbols in real braces in key names, `report:{BTCUSDT}`, so that a Redis "
         "Cluster keeps all keys of a symbol in one slot.",
     )
+    calculators: str = Field(
+        "",
+        description="Figures of your own, as `package.module:Class`, separated by commas; see "
+        "`tables/calculator.py`.",
+    )
     enable_kv_reports: bool = Field(True, description="Publish reports to Redis.")
     enable_streams: bool = Field(
         False, description="Also write raw events to capped Redis Streams, `events:SYMBOL`."
