@@ -336,6 +336,8 @@ class Worker:
                 self._tick(symbol)
             if self.streams is not None:
                 self._copy(self.streams, partition, records)
+            # Batches that wait come without a pause: cycles and heartbeats get their turn here.
+            await asyncio.sleep(0)
 
     def _on_committed(self, offsets: Mapping[TP, int]) -> None:
         for tp, offset in offsets.items():
