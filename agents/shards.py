@@ -99,7 +99,7 @@ class Shards:
 
     def assign(
         self, partitions: set[int], checkpoints: Iterable[Checkpoint]
-    ) -> list[SnapshotError]:
+    ) -> dict[str, SnapshotError]:
         """Keep the engines of these partitions, each as far on as anybody knows it.
 
         A live engine is kept where it has applied at least as much as its checkpoint: both are
@@ -107,11 +107,11 @@ class Shards:
         that is withheld is given up for its checkpoint, so that its failed records come again.
 
         Returns:
-            Checkpoints that can't be used; their symbols are rebuilt from the topic.
+            By symbol, why a checkpoint can't be used: it is to be rebuilt from the topic.
         """
         self._assigned = set(partitions)
         self.ledger.assign(partitions)
-        refused: list[SnapshotError] = []
+        refused: dict[str, SnapshotError] = {}
         restored: dict[str, Engine] = {}
         for checkpoint in checkpoints:
             if checkpoint.epoch != self.epoch or checkpoint.symbol not in self._listings:
@@ -119,7 +119,7 @@ class Shards:
             try:
                 engine = Engine.restore(checkpoint.snapshot, self._parameters)
             except SnapshotError as error:
-                refused.append(error)
+                refused[checkpoint.symbol] = error
                 continue
             if engine.venue == self._listings[checkpoint.symbol].venue:
                 restored[checkpoint.symbol] = engine
@@ -127,6 +127,8 @@ class Shards:
         for symbol in self.symbols():
             live, stored = self._engines.get(symbol), restored.get(symbol)
             saved = stored.applied if stored is not None else -1
+            if live is not None and live.applied >= 0:
+                refused.pop(symbol, None)
             if live is None or live.applied < saved or symbol in self._withheld:
                 live = stored or Engine(symbol, self._listings[symbol].venue, self._parameters)
             if live.applied > saved:
@@ -134,7 +136,7 @@ class Shards:
             engines[symbol] = live
         self._engines = engines
         self._withheld.clear()
-        return refused
+        return {symbol: error for symbol, error in refused.items() if symbol in engines}
 
     def discard(self, symbol: str) -> None:
         """Forget a symbol's state: its records are no longer what the topic holds."""

@@ -36,7 +36,7 @@ from streams.topics import (
     dead_letters_of,
     partition_counts,
 )
-from tables.changelog import Checkpoint, decode_checkpoint, newest
+from tables.changelog import Checkpoint, decode_checkpoint, newest, symbol_of_key
 from tables.report import encode_tick
 from tapeline.clock import Clock, SystemClock
 from tapeline.config import Settings
@@ -216,14 +216,16 @@ class Worker:
         topic = self.settings.events_topic
         before = set(self.shards.symbols())
         assigned = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}
-        checkpoints, tokens = self._stored_checkpoints()
+        checkpoints, tokens, unreadable = self._stored_checkpoints()
         await self.ownership.load_epoch(topic)
         # A Redis that was wiped has forgotten the epoch; the checkpoints have not.
         self.shards.epoch = max([self.shards.epoch, *(one.epoch for one in checkpoints)])
         best = newest(checkpoints)
-        for error in self.shards.assign(assigned, best.values()):
-            log.warning("snapshot.discarded", error=str(error))
-        await self._check_positions(topic, assigned)
+        refused = unreadable | self.shards.assign(assigned, best.values())
+        for symbol, error in refused.items():
+            log.warning("snapshot.discarded", symbol=symbol, error=str(error))
+        rebuilt = {self.shards.partition_of[s] for s in refused if not self._has_state(s)}
+        await self._check_positions(topic, assigned, rebuilt & assigned)
         self._starting_over = False
         self.checkpointer.set_symbols(tokens)
         await self.ownership.assigned({s: max(t) for s, t in tokens.items()})
@@ -246,26 +248,47 @@ class Worker:
             log.info("symbol_dropped", symbol=symbol, lag_ms=None)
         self.metrics.drop_symbols(before - after)
 
-    def _stored_checkpoints(self) -> tuple[list[Checkpoint], dict[str, set[int]]]:
-        """What recovery has read of the changelog; taken out, as the engines hold it from here."""
+    def _has_state(self, symbol: str) -> bool:
+        engine = self.shards.engine(symbol)
+        return engine is not None and engine.applied >= 0
+
+    def _stored_checkpoints(
+        self,
+    ) -> tuple[list[Checkpoint], dict[str, set[int]], dict[str, SnapshotError]]:
+        """What recovery has read of the changelog; taken out, as the engines hold it from here.
+
+        Returns:
+            Checkpoints; tokens they are stored under by symbol; listed symbols with one that
+            can't be read.
+        """
         found: list[Checkpoint] = []
+        unreadable: dict[str, SnapshotError] = {}
         tokens: dict[str, set[int]] = defaultdict(set)
         data = self.table.data.data
-        for value in list(data.values()):
+        for key, value in list(data.items()):
             if not value:
                 continue
             try:
                 checkpoint = decode_checkpoint(value)
             except SnapshotError as error:
-                log.warning("snapshot.discarded", error=str(error))
+                symbol = symbol_of_key(key)
+                if symbol in self.shards.partition_of:
+                    unreadable[symbol] = error
                 continue
             found.append(checkpoint)
             tokens[checkpoint.symbol].add(checkpoint.token)
         data.clear()
-        return found, tokens
+        return found, tokens, unreadable
 
-    async def _check_positions(self, topic: str, assigned: set[int]) -> None:
-        """Find out a recreated topic, and where to start what was never committed."""
+    async def _check_positions(self, topic: str, assigned: set[int], rebuilt: set[int]) -> None:
+        """Find out a recreated topic, and where to start what was never committed.
+
+        Args:
+            topic: The events topic.
+            assigned: Its partitions that are ours.
+            rebuilt: Those with a symbol whose stored state is of no use: they are read again
+                from as far back as a state reaches. Other symbols skip what they have applied.
+        """
         if not assigned:
             return
         consumer = self.app.consumer
@@ -287,9 +310,19 @@ class Worker:
         if gone:
             # A commit of the old offsets may have come after the deletion, which removed them.
             fresh = assigned
-        if fresh:
-            start = await positions.warm_up_offsets(servers, topic, fresh, self.clock.now_ms())
-            await consumer._commit({TP(topic, p): offset for p, offset in start.items()})
+        if fresh or rebuilt:
+            start = await positions.warm_up_offsets(
+                servers, topic, fresh | rebuilt, self.clock.now_ms()
+            )
+            offsets = {
+                TP(topic, p): offset
+                for p, offset in start.items()
+                if p in fresh or offset < (committed.get(TP(topic, p)) or 0)
+            }
+            if offsets:
+                await consumer._commit(offsets)
+                # Faust takes a committed 0 for nothing, and would stay where it is.
+                await consumer.seek_wait(offsets)
 
     def _applied(self, partition: int) -> int:
         """Highest offset that any engine of the partition has applied."""

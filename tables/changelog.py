@@ -43,6 +43,11 @@ def checkpoint_key(symbol: str, token: int) -> bytes:
     return f"{symbol}@{token}".encode()
 
 
+def symbol_of_key(key: bytes) -> str:
+    """The symbol of a changelog record's key; empty if it is none."""
+    return key.decode("ascii", "replace").rpartition("@")[0]
+
+
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     """Value of a changelog record: a format byte, then msgpack."""
     return bytes([CHANGELOG_FORMAT]) + msgspec.msgpack.encode(checkpoint)

@@ -124,6 +124,37 @@ async def test_killed_in_the_middle_of_a_tape(one: Installation, redis: Client) 
     assert final == await uninterrupted(one, redis, last)
 
 
+async def test_states_that_are_of_no_use_are_rebuilt_from_the_topic(
+    one: Installation, redis: Client
+) -> None:
+    """Of another version, or with other calculators; everything is committed by then."""
+    tape = random_tape(33, 600, step_ms=60)
+    last = len(tape.records) - 1
+    worker = await one.worker()
+    await worker.ready()
+    await one.write_tape(tape.records)
+    await applied_up_to(redis, last, worker)
+    assert await worker.stopped() == 0
+    assert await one.committed() == last + 1
+    one.env["NT_CALCULATORS"] = "examples.calculator_vwap:Vwap"
+
+    async def calculated() -> bool:
+        report = await report_of(redis)
+        return report is not None and report["custom"] is not None
+
+    worker = await one.worker()
+    await eventually(calculated, what="a report with the calculator's figure")
+    report = compared(await report_at(redis, last, worker=worker))
+    assert [entry["symbol"] for entry in worker.logged("snapshot.discarded")] == [SYMBOL]
+    assert report == await recomputed(one)
+    assert await worker.stopped() == 0
+    worker = await one.worker()
+    await worker.ready()
+    assert worker.logged("snapshot.discarded") == []
+    await applied_up_to(redis, last, worker)
+    assert compared(await report_at(redis, last, worker=worker)) == report
+
+
 async def test_asked_to_stop(one: Installation, redis: Client) -> None:
     """It keeps and commits all it has, writes its last report, gives back lease and name, and
     ends within 5 s; started again it applies nothing twice.

@@ -101,7 +101,7 @@ def test_a_checkpoint_restores_to_the_same_engine() -> None:
     assert not one.is_dirty("BTCUSDT")
     assert one.ledger.committable(HOME) == 60
     other = shards()
-    assert other.assign(set(range(PARTITIONS)), [decode_checkpoint(value)]) == []
+    assert other.assign(set(range(PARTITIONS)), [decode_checkpoint(value)]) == {}
     outcome = other.apply(HOME, raws(tape)[40:])
     one.apply(HOME, raws(tape)[60:])
     assert outcome.skipped == 20
