@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import engine, simulator_likeness, throughput
+from benchmarks import engine, latency, simulator_likeness, throughput
 
 BENCHMARKS: dict[str, Callable[[list[str]], int]] = {
     "engine": engine.main,
     "simulator_likeness": simulator_likeness.main,
     "throughput": throughput.main,
+    "latency": latency.main,
 }
 
 
