@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import engine, latency, simulator_likeness, throughput
+from benchmarks import cold_start, engine, latency, memory, simulator_likeness, throughput
 
 BENCHMARKS: dict[str, Callable[[list[str]], int]] = {
     "engine": engine.main,
     "simulator_likeness": simulator_likeness.main,
     "throughput": throughput.main,
     "latency": latency.main,
+    "cold_start": cold_start.main,
+    "memory": memory.main,
 }
 
 
