@@ -92,6 +92,8 @@ class Row:
             "best_events_per_s": round(max(run.per_s for run in self.runs)),
             "rounds": [round(run.per_s) for run in self.runs],
             "records": middle.records,
+            # What the figure would be with a core of its own: steadier where others are at work.
+            "events_per_core_s": round(middle.per_s / middle.cpu) if middle.cpu else None,
             "cpu": round(middle.cpu, 2),
             "broker_cpu": round(middle.broker_cpu, 2),
             "rss_max_mb": round(max(run.rss_max_mb for run in self.runs)),
@@ -206,6 +208,7 @@ def table(rows: dict[str, Row]) -> str:
             f"{row.consumer.label:<40}{found['events_per_s']:>10,}/s"
             f"  best {found['best_events_per_s']:>9,}  cpu {found['cpu']:4.2f}"
             f"  broker {found['broker_cpu']:4.2f}  {found['rss_max_mb']:>5} MB"
+            f"  {found['events_per_core_s']:>9,} a core-second"
         )
     lines.append("")
     for goal in goals(rows):
