@@ -38,7 +38,7 @@ def full_analytics(handler: str) -> bool:
 
 def empty(handler: str) -> bool:
     """Whether it does next to nothing."""
-    return handler in {"empty", "decode"}
+    return handler in {"empty", "batches", "decode"}
 
 
 def throughput(found: Result) -> str:
@@ -136,7 +136,9 @@ def picture(found: Result) -> str:
                 bars(full_analytics),
                 goal=150_000,
             ),
-            Panel("Empty handler", bars(lambda handler: handler == "empty"), goal=300_000),
+            Panel(
+                "Empty handler", bars(lambda handler: handler in {"empty", "batches"}), goal=300_000
+            ),
         ),
     )
 

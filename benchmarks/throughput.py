@@ -14,7 +14,8 @@ rounds.
 - *engine*: the peers call the very same `tables` engine for each event: in memory; with a row
   kept in their state at each event; with the engine's snapshot kept each second. They publish no
   reports.
-- *empty*: a handler that counts; nobody decodes anything.
+- *empty*: a handler that counts, in the unit it is called for: a batch in Tapeline, a record in the
+  others, and both in Bytewax. Nobody decodes anything.
 
 With RECORDING (files of one Binance recording, in order), a second topic holds its records, as
 fifteen symbols side by side.
@@ -55,8 +56,9 @@ CONSUMERS = (
     Consumer("tapeline", "Tapeline's transport, empty handler", "empty", "tapeline_empty"),
     Consumer("tapeline", "the same, each record decoded", "decode", "tapeline_empty"),
     Consumer("faust", "stock Faust, empty agent", "empty", "faust_stock"),
-    Consumer("quix", "Quix Streams, empty", "empty", "quix", peer=True),
-    Consumer("bytewax", "Bytewax, empty", "empty", "bytewax_flow", peer=True),
+    Consumer("quix", "Quix Streams, empty update", "empty", "quix", peer=True),
+    Consumer("bytewax", "Bytewax, empty map", "empty", "bytewax_flow", peer=True),
+    Consumer("bytewax", "Bytewax, batches at the sink", "batches", "bytewax_flow", peer=True),
 )
 
 SAME_ANALYTICS = {"faust": "engine-event", "quix": "engine-event", "bytewax": "engine"}
