@@ -110,7 +110,7 @@ async def installation(
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(servers(settings))
         bench = Bench(running, mix.listings(args.symbols), args.partitions)
-        await bench.apply_topics()
+        await stack.enter_async_context(bench.topics())
         made = mix.cached(
             args.minutes * 60 * args.rate, symbol_count=args.symbols, events_per_s=args.rate
         )

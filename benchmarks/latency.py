@@ -194,7 +194,7 @@ async def ping_ms(url: str) -> list[float]:
 
 async def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Start everything, listen, and work it out."""
-    about = {"machine": machine(), "versions": versions()}
+    about: dict[str, Any] = {"machine": machine(), "versions": versions()}
     async with servers() as running:
         bench = Bench(
             running,
@@ -202,9 +202,9 @@ async def measured(args: argparse.Namespace) -> dict[str, Any]:
             args.partitions,
             env={"NT_REPORT_PERIOD_MS": str(args.period_ms)},
         )
-        await bench.apply_topics()
         with tempfile.TemporaryDirectory(prefix="tapeline-bench-") as folder:
-            found = await _watched(bench, args, Path(folder) / "records")
+            async with bench.topics():
+                found = await _watched(bench, args, Path(folder) / "records")
         about["broker"] = running.broker
     return {
         "symbols": args.symbols,

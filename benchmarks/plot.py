@@ -43,7 +43,7 @@ class Panel:
 def svg(title: str, note: str, panels: Sequence[Panel]) -> str:
     """The picture."""
     parts: list[str] = []
-    y = MARGIN + 18
+    y: float = MARGIN + 18
     parts.append(_text(MARGIN, y, title, size=17, weight=600))
     y += 20
     parts.append(_text(MARGIN, y, note, size=11.5, colour=FAINT))

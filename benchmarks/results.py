@@ -14,6 +14,9 @@ from benchmarks.mix import CACHE
 
 Main = Callable[[list[str]], int]
 
+PARTIAL = "--only"
+"""An option that leaves things out: what was found with it is no whole result."""
+
 
 def path_of(name: str) -> Path:
     """Where the newest result of a benchmark is kept."""
@@ -27,7 +30,9 @@ def run_and_keep(name: str, command: str, main: Main, argv: list[str]) -> int:
     with contextlib.redirect_stdout(said):
         status = main(argv if asked else [*argv, "--json"])
     lines = said.getvalue().splitlines()
-    if not lines:
+    if asked and lines:
+        print(lines[-1])
+    if not lines or PARTIAL in argv:
         return status
     found = json.loads(lines[-1])
     kept = found if isinstance(found, dict) else {"rows": found}
@@ -37,8 +42,6 @@ def run_and_keep(name: str, command: str, main: Main, argv: list[str]) -> int:
     path = path_of(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    if asked:
-        print(lines[-1])
     return status
 
 

@@ -36,9 +36,9 @@ from typing import Any
 
 from benchmarks import mix
 from benchmarks.consumers import Consumer, ConsumerFailed, Run, run
-from benchmarks.engine import recorded
 from benchmarks.machine import described, machine, peer_versions, peers_ready, versions
 from benchmarks.servers import Bench, servers
+from benchmarks.simulator_likeness import recorded
 from streams import events
 from streams.events import Trade
 
@@ -246,7 +246,7 @@ def summary(rows: dict[str, Row]) -> dict[str, Any]:
 
 async def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Fill the topics and measure."""
-    about = {"machine": machine(), "versions": versions()}
+    about: dict[str, Any] = {"machine": machine(), "versions": versions()}
     made = mix.cached(args.records, events_per_s=args.event_rate)
     inputs: dict[str, tuple[str, Any]] = {"mix": (made.listings, made)}
     if args.recording:
@@ -255,15 +255,14 @@ async def measured(args: argparse.Namespace) -> dict[str, Any]:
     async with servers() as running:
         for name, (listings, keyed) in inputs.items():
             bench = Bench(running, listings, args.partitions)
-            await bench.apply_topics()
-            print(f"{name}: filling the topic", file=sys.stderr)
-            records = await bench.fill(keyed)
-            assert sum((await bench.end_offsets()).values()) == records
-            rows = await measure(bench, args, records)
+            async with bench.topics():
+                print(f"{name}: filling the topic", file=sys.stderr)
+                records = await bench.fill(keyed)
+                assert sum((await bench.end_offsets()).values()) == records
+                rows = await measure(bench, args, records)
             print(f"\n{name}: {records:,} records, {described(about['machine'])}", file=sys.stderr)
             print(table(rows), file=sys.stderr)
             found[name] = {"records": records, **summary(rows)}
-            await bench.delete_topics()
         about["broker"] = running.broker
     about["versions"] |= {f"peers: {k}": v for k, v in peer_versions().items()}
     about["measured_at"] = time.strftime("%Y-%m-%d", time.gmtime())
