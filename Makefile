@@ -34,7 +34,9 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## the benchmarks; ARGS narrows them
+# ARGS="throughput --repeats 5" for one of them, ARGS="all FILE..." with a recording, ARGS=docs to
+# write docs/benchmarks.md out of what was found.
+bench: setup ## all benchmarks, peers included; ARGS narrows them
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: setup ## regenerate what comes from the code: schemas, settings
@@ -49,6 +51,7 @@ lock: ## resolve requirements/*.txt anew (needs uv); ARGS="--upgrade"
 	$(COMPILE) $(ARGS) --extra dev --extra test pyproject.toml requirements/build.in -o requirements/dev.txt
 	$(COMPILE) --constraint requirements/dev.txt pyproject.toml -o requirements/core.txt
 	$(COMPILE) --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
+	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
 	@! grep -n '://' requirements/*.txt || { echo "lock: an address got into a lock" >&2; exit 1; }
 
 clean: ## remove .venv, caches and build output

@@ -159,6 +159,12 @@ class Market:
             reason=reason,
         )
 
+    def next_event(self, now_ms: int, chance: random.Random) -> Event:
+        """What comes next: mostly a delta."""
+        if now_ms - self.refreshed_ms >= REFRESH_MS:
+            return self.snapshot(now_ms, "refresh")
+        return self.delta(now_ms) if chance.random() < DELTA_SHARE else self.trade(now_ms)
+
     def delta(self, now_ms: int) -> Event:
         """Some levels change; what a trade has left of a level is said first."""
         chance = self._random
@@ -265,6 +271,11 @@ class Market:
         )
 
 
+def markets(count: int = len(MARKETS), seed: int = SEED) -> list[Market]:
+    """The first ``count`` symbols' markets, before their opening."""
+    return [Market(*_market(n), seed) for n in range(count)]
+
+
 def records(
     count: int = RECORDS,
     *,
@@ -273,24 +284,18 @@ def records(
     seed: int = SEED,
 ) -> Iterator[Keyed]:
     """The mix, in the order it goes to the topic; the opening of each symbol is among ``count``."""
-    markets = [Market(*_market(n), seed) for n in range(symbol_count)]
+    feeds = markets(symbol_count, seed)
     chance = random.Random(seed)
     opening = [
         market.record(event)
-        for market in markets
+        for market in feeds
         for event in (market.instrument(START_MS), market.snapshot(START_MS, "initial"))
     ]
     yield from opening[:count]
     for n in range(count - len(opening)):
         now_ms = START_MS + n * 1000 // events_per_s
-        market = markets[int(chance.random() * symbol_count)]
-        if now_ms - market.refreshed_ms >= REFRESH_MS:
-            event = market.snapshot(now_ms, "refresh")
-        elif chance.random() < DELTA_SHARE:
-            event = market.delta(now_ms)
-        else:
-            event = market.trade(now_ms)
-        yield market.record(event)
+        market = feeds[int(chance.random() * symbol_count)]
+        yield market.record(market.next_event(now_ms, chance))
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,15 @@ class Bench:
         async with topics.admin_of(self.servers.kafka_url) as admin:
             await topics.apply(admin, planned)
 
+    @asynccontextmanager
+    async def topics(self) -> AsyncIterator[None]:
+        """The topics of this installation; a given broker keeps none of them."""
+        await self.apply_topics()
+        try:
+            yield
+        finally:
+            await self.delete_topics()
+
     async def delete_topics(self, starting_with: str = "") -> None:
         """Delete this installation's topics, or those of one application of it."""
         async with topics.admin_of(self.servers.kafka_url) as admin:

@@ -1,0 +1,263 @@
+"""The measured part of docs/benchmarks.md, and its picture, out of the results kept.
+
+    python -m benchmarks docs
+
+Everything between the two markers is replaced; what people wrote around them stays.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from benchmarks import results
+from benchmarks.machine import ROOT, described
+from benchmarks.plot import Bar, Panel, svg
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+PICTURE = ROOT / "docs" / "benchmarks.svg"
+BEGIN = "<!-- measured: begin; written by `python -m benchmarks docs` -->"
+END = "<!-- measured: end -->"
+
+Result = dict[str, Any]
+
+LATENCIES = ("latency", "latency_200_symbols", "latency_100_ms")
+
+
+def rows_of(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, figures to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def full_analytics(handler: str) -> bool:
+    """Whether a handler calls the engine."""
+    return not empty(handler)
+
+
+def empty(handler: str) -> bool:
+    """Whether it does next to nothing."""
+    return handler in {"empty", "batches", "decode"}
+
+
+def throughput(found: Result) -> str:
+    """Tapeline and its peers."""
+    versions = found["versions"]
+    named = ("faust-streaming", "peers: quixstreams", "peers: bytewax", "aiokafka")
+    said = ", ".join(f"{name.removeprefix('peers: ')} {versions.get(name, '?')}" for name in named)
+    parts = [
+        "### Throughput of one process, side by side",
+        f"`{found['command']}`, {found['measured_at']}: {described(found['machine'])}; "
+        f"{found['broker']}; {said}. {found['records']:,} records of the standard mix.",
+        "![Records a second, Tapeline and its peers](benchmarks.svg)",
+        _consumers(found, full_analytics, "full analytics"),
+        _consumers(found, empty, "empty handler"),
+        rows_of(
+            ("goal", "measured", "at least", ""),
+            (
+                (
+                    name,
+                    "missing" if goal["measured"] is None else f"{goal['measured']:,.1f}",
+                    f"{goal['goal']:,}",
+                    "reached" if goal["reached"] else "**not reached**",
+                )
+                for name, goal in found["goals"].items()
+            ),
+        ),
+    ]
+    if "recording" in found:
+        parts += [
+            "The records of a recording, as fifteen symbols side by side "
+            f"({found['recording']['records']:,} records, most of them quotes):",
+            _consumers(found["recording"], full_analytics, "full analytics"),
+            _consumers(found["recording"], empty, "empty handler"),
+        ]
+    return "\n\n".join(parts)
+
+
+def _consumers(found: Result, wanted: Callable[[str], bool], title: str) -> str:
+    ours = next(
+        (
+            row.get("events_per_s")
+            for key, row in found["consumers"].items()
+            if key.startswith("tapeline:") and wanted(key.partition(":")[2])
+        ),
+        None,
+    )
+    rows = []
+    for key, row in found["consumers"].items():
+        if not wanted(key.partition(":")[2]):
+            continue
+        if "missing" in row:
+            why = results.without_paths(row["missing"].splitlines()[0])
+            rows.append((row["label"], f"missing: {why[:120]}", *[""] * 5))
+            continue
+        ratio = f"{ours / row['events_per_s']:.1f}x" if ours else ""
+        rows.append(
+            (
+                row["label"],
+                f"{row['events_per_s']:,}",
+                f"{row['best_events_per_s']:,}",
+                ratio,
+                f"{row['events_per_core_s']:,}",
+                f"{row['cpu']:.2f}, {row['broker_cpu']:.2f}",
+                f"{row['rss_max_mb']} MB",
+            )
+        )
+    header = (
+        title,
+        "records/s",
+        "best round",
+        "Tapeline is",
+        "records a core-second",
+        "cores: it, the broker",
+        "memory",
+    )
+    return rows_of(header, rows)
+
+
+def picture(found: Result) -> str:
+    """The throughput of all, as bars."""
+
+    def bars(wanted: Callable[[str], bool]) -> list[Bar]:
+        return [
+            Bar(row["label"], row["events_per_s"], key.startswith("tapeline:"))
+            for key, row in found["consumers"].items()
+            if wanted(key.partition(":")[2]) and "missing" not in row
+        ]
+
+    return svg(
+        "Records a second through one process",
+        f"Same topic, same records, same engine; {described(found['machine'])}",
+        (
+            Panel(
+                "Full analytics (only Tapeline also publishes reports)",
+                bars(full_analytics),
+                goal=150_000,
+            ),
+            Panel(
+                "Empty handler", bars(lambda handler: handler in {"empty", "batches"}), goal=300_000
+            ),
+        ),
+    )
+
+
+def latency(found: Sequence[Result]) -> str:
+    """Reports' latency under each load that was measured."""
+
+    def spread(name: str, unit: str = "") -> list[str]:
+        return [
+            " / ".join(f"{one[name][p]:g}" for p in ("p50", "p95", "p99", "max")) + unit
+            for one in found
+        ]
+
+    columns = [
+        f"{one['symbols']} symbols, {one['rate']:,} events/s, every {one['period_ms']} ms"
+        for one in found
+    ]
+    rows = [
+        ("**latency of a report**, ms: p50 / p95 / p99 / max", *spread("latency_ms")),
+        ("of it, from tick to subscriber, ms", *spread("accepted_after_tick_ms")),
+        ("age of the data in a report, ms", *spread("data_age_ms")),
+        ("size of a report, bytes", *spread("report_bytes")),
+        (
+            "reports a second, of those due",
+            *(f"{one['reports_per_s']:g} of {one['reports_due_per_s']:g}" for one in found),
+        ),
+        ("cycles skipped", *(str(one["cycles_skipped"]) for one in found)),
+        (
+            "fast, slow cycle of a symbol, mean ms",
+            *(f"{one['fast_cycle_mean_ms']:g}, {one['slow_cycle_mean_ms']:g}" for one in found),
+        ),
+        (
+            "cores: worker, broker",
+            *(f"{one['worker_cpu']:.2f}, {one['broker_cpu']:.2f}" for one in found),
+        ),
+        ("memory of the worker", *(f"{one['worker_rss_mb']} MB" for one in found)),
+    ]
+    commands = ", ".join(f"`{one['command']}`" for one in found)
+    return "\n\n".join(
+        (
+            "### Latency of a report",
+            f"{commands}: {described(found[0]['machine'])}.",
+            rows_of(("", *columns), rows),
+        )
+    )
+
+
+def cold_start(found: Result) -> str:
+    """From a process's start to every symbol's report."""
+    return "\n\n".join(
+        (
+            "### Cold start",
+            f"`{found['command']}`: {described(found['machine'])}. {found['symbols']} symbols with "
+            "full windows; seconds from the start of the process to the first report of every "
+            "symbol, median.",
+            rows_of(
+                ("broker", "clean start", "straight after kill -9"),
+                (
+                    (name, f"{one['clean_s']:.2f} s", f"{one['after_kill_s']:.2f} s")
+                    for name, one in found["brokers"].items()
+                ),
+            ),
+        )
+    )
+
+
+def memory(found: Result) -> str:
+    """Whether it stays flat."""
+    shown = range(0, len(found["rss_mb"]), 10)
+    return "\n\n".join(
+        (
+            "### Memory",
+            f"`{found['command']}`: {found['records']:,} records, {found['minutes']} minutes of "
+            "record time. From minute 35 on, resident memory stays within "
+            f"{found['spread_after_warm_up']:.1%} (goal 5 %).",
+            rows_of(
+                ("minute of record time", *(str(minute) for minute in shown)),
+                [("resident MB", *(f"{found['rss_mb'][minute]:g}" for minute in shown))],
+            ),
+        )
+    )
+
+
+def section() -> str:
+    """All that was measured, in Markdown; without what was not."""
+    parts = []
+    if (found := results.kept("throughput")) is not None:
+        parts.append(throughput(found))
+    loads = [one for name in LATENCIES if (one := results.kept(name)) is not None]
+    if loads:
+        parts.append(latency(loads))
+    if (found := results.kept("cold_start")) is not None:
+        parts.append(cold_start(found))
+    if (found := results.kept("memory")) is not None:
+        parts.append(memory(found))
+    return "\n\n".join(parts)
+
+
+def replaced(page: str, measured: str) -> str:
+    """The page with what stands between the markers replaced.
+
+    Raises:
+        ValueError: The page has no markers.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{PAGE.name} needs the lines {BEGIN} and {END}")
+    return f"{before}{begin}\n\n{measured}\n\n{end}{after}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write page and picture."""
+    measured = section()
+    if not measured:
+        print("nothing measured yet: run the benchmarks first", file=sys.stderr)
+        return 1
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), measured), encoding="utf-8")
+    if (found := results.kept("throughput")) is not None:
+        PICTURE.write_text(picture(found), encoding="utf-8")
+    print(f"written: {PAGE.relative_to(ROOT)}", file=sys.stderr)
+    return 0
