@@ -65,6 +65,8 @@ class TopicReader:
         except KafkaError as error:
             await self._consumer.stop()
             raise TopicError(f"broker of {self.topic} does not answer: {error}") from error
+        # A consumer stopped before its tasks have begun would raise their cancellation.
+        await asyncio.sleep(0)
         return self
 
     async def __aexit__(

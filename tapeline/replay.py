@@ -265,12 +265,13 @@ def _in_many(shares: Sequence[Share], progress: Progress) -> dict[str, SymbolOut
     context = multiprocessing.get_context("spawn")
     children: dict[Connection, BaseProcess] = {}
     try:
-        for share in shares:
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_child, args=(share, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            children[ours] = process
+        with _deaf_to_ctrl_c():
+            for share in shares:
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(share, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                children[ours] = process
         return _gather(children, progress)
     finally:
         for connection, child in children.items():
@@ -278,6 +279,16 @@ def _in_many(shares: Sequence[Share], progress: Progress) -> dict[str, SymbolOut
             child.terminate()
         for child in children.values():
             child.join(GRACE_S)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """For starting children: they inherit it, and this process, which hears again, ends them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _gather(
@@ -310,8 +321,6 @@ def _gather(
 
 def _child(share: Share, connection: Connection) -> None:
     """A worker process: progress as pairs, then its outcomes, or what went wrong as text."""
-    # Ctrl-C goes to all; the parent is the one to hear it, and ends its children.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         connection.send(
             asyncio.run(run_share(share, lambda done, total: connection.send((done, total))))
