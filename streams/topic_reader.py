@@ -22,6 +22,10 @@ PARTITION_BYTES: Final = 1_048_576
 """Fetched ahead of one partition: what memory is bounded by."""
 
 
+class OutOfRange(TopicError):
+    """The topic does not hold what was to be read: not any more, or not yet."""
+
+
 class Span(NamedTuple):
     """Offsets of one partition, from ``begin`` up to but without ``end``."""
 
@@ -94,12 +98,18 @@ class TopicReader:
         found = await self._consumer.offsets_for_times(dict.fromkeys(tps, max(0, time_ms)))
         return {tp.partition: at.offset if (at := found.get(tp)) else None for tp in tps}
 
-    async def first_from(self, partition: int, span: Span) -> ConsumerRecord | None:
-        """The first record of a span; None where it holds none. Ends any reading."""
+    async def first_from(
+        self, partition: int, span: Span, patience_s: float = STALL_S
+    ) -> ConsumerRecord | None:
+        """The first record of a span; None where none is there or comes. Ends any reading."""
         self.open({partition: span})
-        while self.left:
-            for records in (await self.read()).values():
-                return records[0]
+        try:
+            async with asyncio.timeout(patience_s):
+                while self.left:
+                    for records in (await self.read()).values():
+                        return records[0]
+        except (TimeoutError, OutOfRange):
+            pass
         return None
 
     def open(self, spans: Mapping[int, Span]) -> None:
@@ -121,7 +131,8 @@ class TopicReader:
         """The next records, by partition, of those named or of all that are left; maybe none yet.
 
         Raises:
-            TopicError: Retention has overtaken the reading, or nothing comes any more.
+            OutOfRange: Retention has overtaken the reading.
+            TopicError: Nothing comes any more.
         """
         wanted = self.left if partitions is None else self.left.intersection(partitions)
         try:
@@ -129,7 +140,7 @@ class TopicReader:
                 *self._tps(wanted), timeout_ms=FETCH_MS, max_records=BATCH_RECORDS
             )
         except OffsetOutOfRangeError as error:
-            raise TopicError(
+            raise OutOfRange(
                 f"{self.topic} no longer holds what was to be read: retention has removed it "
                 f"({', '.join(f'{tp.partition}@{at}' for tp, at in error.args[0].items())})"
             ) from None

@@ -29,6 +29,7 @@ EXIT_INTERRUPTED = 130
 """What a shell reports of a command that Ctrl-C has ended."""
 
 ELSEWHERE: Final = {
+    "audit": "tapeline.audit_cli",
     "capture": "tapeline.capture_cli",
     "replay": "tapeline.replay_cli",
     "topics": "streams.topics_cli",
