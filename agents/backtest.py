@@ -109,6 +109,8 @@ def backtest(
         raise ConfigError("kinds", unknown[0], f"kinds out of {', '.join(KINDS)}")
     wanted = None if symbols is None else frozenset(symbols)
     shown = frozenset(kinds)
+    begin_ms = float("-inf") if plan.from_ms is None else plan.from_ms
+    end_ms = float("inf") if plan.to_ms is None else plan.to_ms
     timelines: dict[str, Timeline] = {}
     for symbol, offset, raw in _placed(source, venue):
         timeline = timelines.get(symbol)
@@ -122,10 +124,8 @@ def backtest(
                 yield report.updated_at, report.source.fast.offset, report
         elif ts_ms > timeline.clock_ms:
             timeline.clock_ms = ts_ms
-        if timeline.done:
-            continue
         timeline.hold(((offset, raw),))
-        if shown and (plan.from_ms is None or ts_ms >= plan.from_ms):
+        if shown and begin_ms <= ts_ms < end_ms:
             event = _event(raw)
             if event is not None and events.kind_of(event) in shown:
                 yield ts_ms, offset, event

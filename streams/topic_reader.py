@@ -48,7 +48,7 @@ class TopicReader:
         self.left: set[int] = set()
         self._kafka_url = kafka_url
         self._spans: dict[int, Span] = {}
-        self._moved_s = 0.0
+        self._stalled_s = 0.0
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap_servers(kafka_url),
             enable_auto_commit=False,
@@ -119,7 +119,7 @@ class TopicReader:
         self._consumer.assign(self._tps(self._spans))
         for partition, span in self._spans.items():
             self._consumer.seek(TopicPartition(self.topic, partition), span.begin)
-        self._moved_s = asyncio.get_running_loop().time()
+        self._stalled_s = 0.0
 
     def drop(self, partition: int) -> None:
         """No more is wanted of a partition."""
@@ -135,6 +135,7 @@ class TopicReader:
             TopicError: Nothing comes any more.
         """
         wanted = self.left if partitions is None else self.left.intersection(partitions)
+        began_s = asyncio.get_running_loop().time()
         try:
             answer = await self._consumer.getmany(
                 *self._tps(wanted), timeout_ms=FETCH_MS, max_records=BATCH_RECORDS
@@ -154,22 +155,22 @@ class TopicReader:
                 inside = [record for record in records if record.offset < end]
             if inside:
                 found[tp.partition] = inside
-        await self._settle(wanted, moved=bool(answer))
+        await self._settle(wanted)
+        # Only the time spent asking counts: whoever reads may pause for as long as it likes.
+        now_s = asyncio.get_running_loop().time()
+        self._stalled_s = 0.0 if answer or not self.left else self._stalled_s + now_s - began_s
+        if self._stalled_s > STALL_S:
+            raise TopicError(
+                f"no record of {self.topic} within {STALL_S:g} s; does the broker live?"
+            )
         return found
 
-    async def _settle(self, wanted: Collection[int], *, moved: bool) -> None:
-        now_s = asyncio.get_running_loop().time()
+    async def _settle(self, wanted: Collection[int]) -> None:
         for partition in list(wanted):
             # Not by the last record: offsets may end in one that no consumer is given.
             position = await self._consumer.position(TopicPartition(self.topic, partition))
             if position >= self._spans[partition].end:
                 self.left.discard(partition)
-        if moved or not self.left:
-            self._moved_s = now_s
-        elif now_s - self._moved_s > STALL_S:
-            raise TopicError(
-                f"no record of {self.topic} within {STALL_S:g} s; does the broker live?"
-            )
 
     def _tps(self, partitions: Iterable[int]) -> list[TopicPartition]:
         return [TopicPartition(self.topic, partition) for partition in partitions]

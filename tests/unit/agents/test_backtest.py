@@ -95,12 +95,15 @@ def test_kinds_and_symbols_are_chosen_and_reports_stay_the_same() -> None:
     assert reports == reports_of(placed(4, 200))
 
 
-def test_events_before_the_range_are_not_shown() -> None:
+def test_events_and_reports_are_those_of_the_range() -> None:
+    """From its beginning up to but without its end."""
     source = placed(6, 300)
-    middle = events.decode(source[150][2]).ts_recv_ms
-    items = list(backtest(source, plan=Plan(from_ms=middle)))
-    assert items
-    assert min(ms for ms, _, _ in items) >= middle
+    times = [events.decode(raw).ts_recv_ms for _, _, raw in source]
+    begin, end = times[100], times[200]
+    items = list(backtest(source, plan=Plan(from_ms=begin, to_ms=end)))
+    seen = [ms for ms, _, item in items if not isinstance(item, Report)]
+    assert seen == [ms for ms in times if begin <= ms < end]
+    assert all(begin <= ms < end for ms, _, _ in items)
 
 
 def test_a_kind_that_there_is_not_is_refused() -> None:
