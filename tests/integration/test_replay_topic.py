@@ -16,10 +16,11 @@ import pytest
 from agents.backtest import Plan, backtest
 from agents.parameters import parameters_of
 from streams import events
-from streams.capture.records import Placed
+from streams.capture.records import Placed, TapeRecords
 from streams.topics import partition_of
 from tables.report import Report, encode_report
 from tests.support import commands
+from tests.support.data import recording
 from tests.support.tape import SYMBOL, random_tape
 from tests.support.worker import PARTITIONS, Client, Installation, eventually
 
@@ -153,6 +154,31 @@ async def test_a_range_by_offset(one: Installation, tmp_path: Path) -> None:
     assert len(spread) > 1
     _, said = await run(one, "--from", "offset:5", status=2)
     assert "or one --symbols" in said
+
+
+@pytest.mark.slow
+@pytest.mark.recordings
+async def test_a_recording_in_a_topic_gives_what_its_file_gives(
+    one: Installation, tmp_path: Path
+) -> None:
+    """Five minutes of Binance's BTCUSDT, byte for byte but for the name of the source."""
+    file = recording("binance/hftbacktest/btcusdt_20240808.gz")
+    await one.write(
+        (symbol.encode(), raw) for symbol, _, raw in TapeRecords("binance", [file]).play()
+    )
+    outs = [str(tmp_path / f"{name}.ndjson") for name in ("topic", "file")]
+    of_topic, _ = await run(one, "--out", outs[0], symbols=(SYMBOL,))
+    of_file, _ = await run(one, str(file), "--out", outs[1])
+    assert of_topic["records"] == of_file["records"] > 41_000
+    assert of_topic["failed"] == of_file["failed"] == 0
+    named = f'"topic":"{one.topic}","partition":{one.partition},'.encode()
+    from_topic, from_file = (lines_of(out) for out in outs)
+    assert from_topic == from_file.replace(b'"topic":"capture","partition":0,', named)
+
+
+def lines_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 @pytest.mark.slow
