@@ -45,7 +45,7 @@ def test_reports_are_those_of_a_timeline() -> None:
 
 
 @given(order=st.randoms(use_true_random=False))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_other_symbols_on_the_tape_change_nothing(order) -> None:  # type: ignore[no-untyped-def]
     """However their records lie between."""
     ours, others = placed(4, 200), placed(9, 200, OTHER)

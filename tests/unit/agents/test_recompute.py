@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +22,7 @@ WHOLE = 1 << 30
 RECORDS = random_tape(12, 400).records
 
 
+@cache
 def published(at: int) -> Report:
     """One of the tape's reports; its slow part is of earlier records than its fast one."""
     timeline = Timeline(SYMBOL, VENUE, Plan(node_id="a"))
@@ -44,7 +46,7 @@ def test_the_same_records_give_the_same_bytes(at: int) -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 400), max_size=8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_however_the_records_come(cuts: list[int]) -> None:
     report = published(40)
     ends = [0, *sorted(cuts), len(RECORDS)]
