@@ -48,7 +48,7 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock: ## resolve requirements/*.txt anew (needs uv); ARGS="--upgrade"
 	@command -v uv >/dev/null || { echo "lock: needs uv on the PATH" >&2; exit 1; }
-	$(COMPILE) $(ARGS) --extra dev --extra test pyproject.toml requirements/build.in -o requirements/dev.txt
+	$(COMPILE) $(ARGS) --extra dev --extra parquet --extra test pyproject.toml requirements/build.in -o requirements/dev.txt
 	$(COMPILE) --constraint requirements/dev.txt pyproject.toml -o requirements/core.txt
 	$(COMPILE) --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt

@@ -216,6 +216,10 @@ class Feeds:
             elif not 0 < line.refresh_ms - now_ms <= self._snapshot_period_ms:
                 line.refresh_ms = self._next_ms(line.symbol, now_ms)
                 out += self._whole(line, "refresh", now_ms)
+                if live and self.connected and not (silent or turned):
+                    # A lively market is never silent: without this its state of the feed would
+                    # be said once and lie further back than engines remember.
+                    out += self._say(line, "alive", "refresh", now_ms)
         return out
 
     def lost(self, symbol: str, reason: str = BROKER_OUTAGE) -> None:

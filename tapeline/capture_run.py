@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import msgspec
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from redis.asyncio import Redis
 
 from agents.parameters import parameters_of
+from agents.recompute import recompute
 from lua import Keys
 from streams import topics
 from streams.bridge import Bridge
@@ -30,8 +30,8 @@ from streams.sources import Sink
 from streams.symbols import Listing
 from streams.tape_audit import TapeAudit
 from streams.tape_source import TapeSource
-from tables.engine import Engine
-from tables.report import Report, compose, decode_report, encode_report
+from streams.topic_reader import TopicReader
+from tables.report import Report, decode_report, encode_report
 from tapeline.config import Settings, load_settings
 from tapeline.errors import ConfigError, StackError
 from tapeline.stack.embedded import EmbeddedKeyValueStore
@@ -43,7 +43,6 @@ from tapeline.stack.programs import program
 
 REPORT_WAIT_S: Final = 60.0
 POLL_S: Final = 0.02
-READ_MS: Final = 500
 
 
 @dataclass(slots=True)
@@ -180,9 +179,8 @@ async def run_capture(
                 redis, worker, _keys(settings).report(symbol), symbol, held[-1][0]
             )
             run.reports[symbol] = decode_report(payload)
-            run.recomputed[symbol] = payload == _recompute(
-                settings, tape.listings, run.reports[symbol], held
-            )
+            again = recompute(run.reports[symbol], held, parameters_of(settings))
+            run.recomputed[symbol] = payload == encode_report(again, settings.report_split_bytes)[0]
         run.seconds = time.monotonic() - began
         run.frames, run.errors = tape.player.frames, tape.player.problem_count
         run.problems = tape.player.problems
@@ -358,29 +356,16 @@ async def _kill_midway(
 
 async def _read_back(settings: Settings, audit: TapeAudit) -> dict[str, list[tuple[int, bytes]]]:
     """Every record of the topic, by symbol, counted on the way."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=topics.bootstrap_servers(settings.kafka_url),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
-    await consumer.start()
-    try:
-        tps = [TopicPartition(settings.events_topic, p) for p in range(settings.partitions)]
-        consumer.assign(tps)
-        ends = await consumer.end_offsets(tps)
-        left = {tp for tp in tps if ends[tp] > 0}
-        records: dict[str, list[tuple[int, bytes]]] = {}
-        while left:
-            for tp, batch in (await consumer.getmany(*left, timeout_ms=READ_MS)).items():
+    records: dict[str, list[tuple[int, bytes]]] = {}
+    async with TopicReader(settings.kafka_url, settings.events_topic) as reader:
+        reader.open(await reader.held(range(reader.partitions)))
+        while reader.left:
+            for batch in (await reader.read()).values():
                 for record in batch:
                     audit.add(record.value)
                     symbol = record.key.decode()
                     records.setdefault(symbol, []).append((record.offset, record.value))
-                if batch[-1].offset + 1 >= ends[tp]:
-                    left.discard(tp)
-        return records
-    finally:
-        await consumer.stop()
+    return records
 
 
 async def _last_report(redis: Redis, worker: _Worker, key: str, symbol: str, offset: int) -> bytes:
@@ -399,25 +384,3 @@ async def _last_report(redis: Redis, worker: _Worker, key: str, symbol: str, off
         f"no report of {symbol} up to offset {offset} within {REPORT_WAIT_S:g} s; the worker's "
         f"last lines:\n{worker.child.tail()}"
     )
-
-
-def _recompute(
-    settings: Settings,
-    listings: Sequence[Listing],
-    report: Report,
-    records: list[tuple[int, bytes]],
-) -> bytes:
-    """The report that the records give at its own (offset, now_ms)."""
-    venue = next(one.venue for one in listings if one.symbol == report.symbol)
-    engine = Engine(report.symbol, venue, parameters_of(settings))
-    engine.apply(records)
-    slow_at = report.source.slow
-    again = compose(
-        engine.fast_report(report.source.fast.now_ms),
-        engine.slow_report(slow_at.now_ms) if slow_at else None,
-        writer=report.writer,
-        seq=report.seq,
-        updated_at=report.updated_at,
-        source=report.source,
-    )
-    return encode_report(again, settings.report_split_bytes)[0]

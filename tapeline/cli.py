@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 from typer.core import TyperGroup
-from typer.main import get_group
+from typer.main import get_command
 
 from tapeline.config import Settings, load_settings, mask, shown, unknown_variables
 from tapeline.errors import ConfigError, TapelineError
@@ -28,26 +28,31 @@ EXIT_UNHEALTHY = 3
 EXIT_INTERRUPTED = 130
 """What a shell reports of a command that Ctrl-C has ended."""
 
-GROUPS: Final = {"capture": "tapeline.capture_cli", "topics": "streams.topics_cli"}
-"""Groups of commands that live where their work is: the module whose ``app`` each is."""
+ELSEWHERE: Final = {
+    "audit": "tapeline.audit_cli",
+    "capture": "tapeline.capture_cli",
+    "replay": "tapeline.replay_cli",
+    "topics": "streams.topics_cli",
+}
+"""Commands, and groups of them, that live beside their work: the module whose ``app`` each is."""
 
 
 class _Commands(TyperGroup):
-    """Imports a group of `GROUPS` when it is asked for.
+    """Imports a command of `ELSEWHERE` when it is asked for.
 
     Bridge and reader start by this command too, and would pay for the imports of all others.
     Contexts and commands are of click, or of the copy of it that newer Typers carry.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *GROUPS]
+        return [*super().list_commands(ctx), *ELSEWHERE]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in GROUPS:
+        if cmd_name not in ELSEWHERE:
             return super().get_command(ctx, cmd_name)
-        group = get_group(import_module(GROUPS[cmd_name]).app)
-        group.name = cmd_name
-        return group
+        command = get_command(import_module(ELSEWHERE[cmd_name]).app)
+        command.name = cmd_name
+        return command
 
 
 app = typer.Typer(

@@ -76,7 +76,7 @@ def test_every_command_and_option_that_a_page_names_is_there(page: str) -> None:
 def test_the_readme_names_the_commands_that_people_need() -> None:
     """Or the test above would pass over an empty page."""
     assert {words[0] for words in named("README.md")} >= {
-        "bridge", "capture", "config", "dev", "report", "serve", "topics",
+        "audit", "bridge", "capture", "config", "dev", "replay", "report", "serve", "topics",
     }  # fmt: skip
 
 
@@ -114,7 +114,9 @@ async def test_help_names_every_command() -> None:
     process = await commands.start("--help")
     out, _ = await process.communicate()
     assert process.returncode == 0
-    for command in ("dev", "bridge", "serve", "report", "topics", "capture", "config", "version"):
+    for command in (
+        "audit", "bridge", "capture", "config", "dev", "replay", "report", "serve", "topics", "version",
+    ):  # fmt: skip
         assert re.search(rf"\b{command}\b", out.decode())
 
 

@@ -287,3 +287,16 @@ def test_a_book_that_is_too_large_for_one_record_is_read_back_as_it_was() -> Non
     assert all(isinstance(part, BookSnapshot) for part in parts)
     joined = [level for part in parts for level in part.bids]  # type: ignore[union-attr]
     assert joined == bids
+
+
+def test_a_lively_line_says_with_each_snapshot_that_it_is_alive() -> None:
+    """It is never silent, so it would never say so; readers forget what is 30 minutes old."""
+    feeds, _ = running()
+    told: list[int] = []
+    for now_ms in range(NOW_MS, NOW_MS + 3 * SNAPSHOT_MS, 100):
+        feeds.accept([delta(BTC, now_ms)])
+        records = feeds.tick(now_ms, live=True)
+        told += [now_ms for name in shown(records) if name.startswith("alive")]
+        if records:
+            assert shown(records) == ["instrument", "snapshot:refresh", "alive:refresh"]
+    assert len(told) == 3
