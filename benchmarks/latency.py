@@ -35,7 +35,15 @@ from redis.asyncio import Redis
 
 from benchmarks import mix
 from benchmarks.feeder import DONE, READY
-from benchmarks.machine import ROOT, cpu_seconds, described, machine, memory_mb, versions
+from benchmarks.machine import (
+    ROOT,
+    cpu_seconds,
+    described,
+    machine,
+    memory_mb,
+    versions,
+    waited_seconds,
+)
 from benchmarks.servers import Bench, metrics_text, samples, servers, total
 from lua import Keys
 from tapeline.stack.processes import ChildProcess
@@ -252,6 +260,7 @@ async def _watched(bench: Bench, args: argparse.Namespace, out: Path) -> dict[st
         watch.seen.clear()
         began, cpu = time.monotonic(), cpu_seconds(worker.pid)
         broker = cpu_seconds(bench.servers.broker_pid)
+        waited = waited_seconds(worker.pid)
         before = samples(await metrics_text(port))
         pings = await ping_ms(bench.servers.redis_url)
         await asyncio.sleep(max(0.0, args.seconds - (time.monotonic() - began)))
@@ -260,6 +269,7 @@ async def _watched(bench: Bench, args: argparse.Namespace, out: Path) -> dict[st
         seen = list(watch.seen)
         cpu = (cpu_seconds(worker.pid) - cpu) / seconds
         broker = (cpu_seconds(bench.servers.broker_pid) - broker) / seconds
+        waited = (waited_seconds(worker.pid) - waited) / seconds
         rss = memory_mb(worker.pid)
         async with asyncio.timeout(ANSWER_S):
             status = await feeder.wait()
@@ -293,6 +303,8 @@ async def _watched(bench: Bench, args: argparse.Namespace, out: Path) -> dict[st
         ),
         "feeder": told,
         "worker_cpu": round(cpu, 2),
+        # Ready to run, and others had the cores: far above 0 the machine was not idle enough.
+        "worker_waited_for_cpu": round(waited, 2),
         "broker_cpu": round(broker, 2),
         "worker_rss_mb": round(rss),
         "mean_latency_ms": round(mean(found), 2),

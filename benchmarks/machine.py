@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -93,6 +94,15 @@ def cpu_seconds(pid: int | None) -> float:
         return 0.0
     user, system = stat.rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / _TICKS_PER_S
+
+
+def waited_seconds(pid: int | None) -> float:
+    """Time a process's threads have been ready to run while others had the cores; 0 if unknown."""
+    waited_ns = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            waited_ns += int(thread.read_text(encoding="utf-8").split()[1])
+    return waited_ns / 1e9
 
 
 def memory_mb(pid: int | None, field: str = "VmRSS") -> float:

@@ -26,6 +26,31 @@ BATCH = 10_000
 has less to give, in turn."""
 
 
+class _TimedSource(KafkaSource):
+    """Starts the clock when the first batch of all has been read.
+
+    The sink would start it too late: a batch of every partition goes through each step of the
+    flow before the first of them reaches the next step.
+    """
+
+    def __init__(self, meter: Meter, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._meter = meter
+
+    def build_part(self, *args: Any, **kwargs: Any) -> Any:
+        part = super().build_part(*args, **kwargs)
+        read, meter = part.next_batch, self._meter
+
+        def next_batch() -> Any:
+            batch = read()
+            if batch:
+                meter.start()
+            return batch
+
+        part.next_batch = next_batch
+        return part
+
+
 class _Counting(StatelessSinkPartition[Any]):
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -45,7 +70,8 @@ class _CountingSink(DynamicSink[Any]):
 def build(args: Any, meter: Meter) -> Dataflow:
     """The flow of the chosen kind."""
     flow = Dataflow("bench")
-    stream = op.input("in", flow, KafkaSource([args.kafka], [args.topic], batch_size=BATCH))
+    source = _TimedSource(meter, [args.kafka], [args.topic], batch_size=BATCH)
+    stream = op.input("in", flow, source)
     if args.handler == "engine":
         analytics = Analytics(meter)
 

@@ -34,16 +34,22 @@ class Meter:
         self._first = self._look_at = 0
         self._began = self._deadline = self._cpu = 0.0
 
+    def start(self) -> None:
+        """Start the clock, if it does not run yet; what is done already does not count."""
+        if self._began:
+            return
+        self._began = time.perf_counter()
+        self._deadline = self._began + self._seconds_max
+        self._first, self._cpu = self.done, time.process_time()
+        say(FIRST)
+
     def add(self, count: int = 1) -> None:
         """So many more are done; the first call starts the clock."""
         self.done += count
         if self.done < self._look_at:
             return
+        self.start()
         now = time.perf_counter()
-        if not self._began:
-            self._began, self._deadline = now, now + self._seconds_max
-            self._first, self._cpu = self.done, time.process_time()
-            say(FIRST)
         if self.done >= self._records or now >= self._deadline:
             self.end(now)
         # The clock is asked every hundred records, and at the very last one.
