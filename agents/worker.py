@@ -17,6 +17,7 @@ from faust.types import TP
 
 from agents import positions
 from agents.checkpoints import Checkpointer
+from agents.collector import relax
 from agents.cycles import Cycles
 from agents.dead_letters import DeadLetters
 from agents.eviction import Eviction, client_id
@@ -107,6 +108,7 @@ class Worker:
     async def prelude(self) -> None:
         """What must be true before the group is joined."""
         settings = self.settings
+        relax()
         missing = self.metrics.missing()
         if missing:
             log.warning("metrics.missing", names=missing)
