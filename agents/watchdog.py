@@ -114,11 +114,11 @@ class Judge:
     def __init__(self) -> None:
         self._standing: dict[tuple[str, int | None], Standstill] = {}
         self._settle_ms = 0
+        self._back: set[tuple[str, int | None]] = set()
 
-    @property
-    def settling(self) -> bool:
-        """Whether an outage or a jump was a short while ago."""
-        return self._settle_ms > 0
+    def settled(self) -> None:
+        """It has found all it needs again; there is nothing left to be lenient about."""
+        self._settle_ms = 0
 
     def step(
         self, elapsed_ms: int, concerns: Iterable[Concern], *, excused: bool
@@ -135,19 +135,24 @@ class Judge:
         """
         if excused or elapsed_ms >= JUMP_MS:
             self._settle_ms = SETTLE_MS
+            self._back.clear()
         counted_ms = min(elapsed_ms, STEP_MAX_MS)
-        lenient = self._settle_ms > 0
         standing: dict[tuple[str, int | None], Standstill] = {}
         for concern in concerns:
             key = (concern.kind, concern.partition)
             before = self._standing.get(key)
             now = Standstill(concern)
-            moved = before is None or before.concern.progress != concern.progress
-            if before is not None and not moved and (not lenient or concern.kind in PROCESS_KINDS):
-                now.ms = before.ms + counted_ms
             standing[key] = now
+            if before is None:
+                continue
+            if before.concern.progress != concern.progress:
+                self._back.add(key)  # it moves again: no more need to wait for that
+            elif not self._settle_ms or key in self._back or concern.kind in PROCESS_KINDS:
+                now.ms = before.ms + counted_ms
         self._standing = standing
-        if not excused:
+        if excused:
+            self._back.clear()
+        else:
             self._settle_ms = max(0, self._settle_ms - counted_ms)
         found = [one for one in standing.values() if one.suspected]
         return sorted(found, key=lambda one: one.ms, reverse=True)
@@ -252,7 +257,7 @@ class Watchdog:
         self._seen = Look()
         self._looked_s = 0.0
         self._away_s: dict[str, float] = {}
-        self._failed = False
+        self._failed = self._complete = False
         self._suspected: set[str] = set()
         self.standing: list[Standstill] = []
         self.outages: dict[str, dict[str, Any]] = {}
@@ -295,6 +300,9 @@ class Watchdog:
         pulse, look = self._worker.pulse(), self._seen
         away = {**look.outages, **self._worker.outages()}
         self._tell_outages(away, now_s)
+        if pulse.complete and not self._complete:
+            self._judge.settled()  # an assignment has been through every connection
+        self._complete = pulse.complete
         concerns = concerns_of(pulse, look, self._stall_ms, self._group_ms)
         self.standing = self._judge.step(elapsed_ms, concerns, excused=bool(away))
         self._tell(pulse, look)
