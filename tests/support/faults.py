@@ -1,6 +1,6 @@
 """A worker with a fault built in: ``faust -A tests.support.faults worker``.
 
-``WORKER_FAULT`` names one of the functions below; those that begin later wait for the file that
+``WORKER_FAULT`` names some of the functions below, with commas between; those that begin later wait for the file that
 ``WORKER_FAULT_FILE`` names. What they imitate is known of Faust and aiokafka, or is a safeguard
 taken away, so that a test can show what it guards against.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,11 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from agents import worker as workers
+from agents.ledger import CommitLedger
 from agents.main import faust_app
+from agents.transport import BatchConsumer
+from tables.changelog import Checkpoint
+from tables.engine import Engine
 
 _FILE = Path(os.environ.get("WORKER_FAULT_FILE", "/nonexistent"))
 
@@ -121,6 +126,77 @@ def blocked_loop() -> None:
     _later(block)
 
 
+def late_acknowledgement() -> None:
+    """The broker has a checkpoint for some time before the worker hears of it."""
+    send = workers.Worker._send_changelog
+
+    async def later(sent: Any) -> Any:
+        answer = await sent
+        await asyncio.sleep(0.3)
+        return answer
+
+    def late(self: Any, partition: int, key: bytes, value: bytes | None) -> Any:
+        sent = send(self, partition, key, value)
+        return sent if value is None else later(sent)
+
+    workers.Worker._send_changelog = late  # type: ignore[method-assign]
+
+
+def no_commits() -> None:
+    """A commit that is said to be done, and is not: as if killed just before it."""
+
+    async def nothing(self: AIOKafkaConsumer, offsets: Any = None) -> None: ...
+
+    AIOKafkaConsumer.commit = nothing
+
+
+def queued_checkpoint() -> None:
+    """The process is stopped with a checkpoint taken, and about to be sent."""
+    send = workers.Worker._send_changelog
+    stopped = False
+
+    def stop_first(self: Any, partition: int, key: bytes, value: bytes | None) -> Any:
+        nonlocal stopped
+        if value is not None and begun() and not stopped:
+            stopped = True
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return send(self, partition, key, value)
+
+    workers.Worker._send_changelog = stop_first  # type: ignore[method-assign]
+
+
+# --- safeguards taken away -----------------------------------------------------------------------
+
+
+def no_offset_gate() -> None:
+    """What comes again is applied again."""
+    apply = Engine.apply
+
+    def ungated(self: Engine, records: Any) -> Any:
+        records = list(records)
+        if records:
+            self.applied = min(self.applied, records[0][0] - 1)
+        return apply(self, records)
+
+    Engine.apply = ungated  # type: ignore[method-assign]
+
+
+def commit_before_the_checkpoint() -> None:
+    """What was applied is committed, whether or not a checkpoint of it has been acknowledged."""
+    CommitLedger.committable = CommitLedger.position  # type: ignore[method-assign]
+
+
+def no_batch_bookkeeping() -> None:
+    """Offsets are acknowledged as Faust does: a batch's last one, of all that are in it."""
+    del BatchConsumer._new_offset
+    del BatchConsumer._filter_tps_with_pending_acks
+
+
+def key_without_token() -> None:
+    """A symbol's checkpoints all have one key."""
+    Checkpoint.key = property(lambda self: self.symbol.encode())  # type: ignore[assignment]
+
+
 def _later(fault: Any) -> None:
     """``fault(app)`` in the event loop, once it has begun."""
     start = AIOKafkaConsumerThread.on_thread_started
@@ -151,6 +227,13 @@ FAULTS = {
         hung_recovery,
         hung_thread,
         blocked_loop,
+        late_acknowledgement,
+        queued_checkpoint,
+        no_commits,
+        no_offset_gate,
+        commit_before_the_checkpoint,
+        no_batch_bookkeeping,
+        key_without_token,
     )
 }
 
@@ -158,7 +241,7 @@ FAULTS = {
 def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(name)
-    if "WORKER_FAULT" in os.environ:
-        FAULTS[os.environ["WORKER_FAULT"]]()
+    for fault in filter(None, os.environ.get("WORKER_FAULT", "").split(",")):
+        FAULTS[fault]()
     globals()["app"] = faust_app()
     return globals()["app"]
