@@ -38,6 +38,7 @@ EXPECTED: Final = (
     "tapeline_publish_failures",
     "tapeline_checkpoints",
     "tapeline_checkpoint_bytes",
+    "tapeline_checkpoint_seconds",
     "tapeline_committed_offset",
     "tapeline_position",
     "tapeline_ticks_published",
@@ -124,6 +125,10 @@ class Metrics:
         self.checkpoints = counter("tapeline_checkpoints_total", "Checkpoints", "outcome")
         self.checkpoint_bytes = counter(
             "tapeline_checkpoint_bytes_total", "Bytes of acknowledged checkpoints"
+        )
+        self.checkpoint_seconds = counter(
+            "tapeline_checkpoint_seconds_total",
+            "Processor time spent on taking and encoding checkpoints, acknowledged or not",
         )
         self.position = gauge("tapeline_position", "Next offset to apply", "partition")
         self.committed_offset = gauge("tapeline_committed_offset", "Committed offset", "partition")

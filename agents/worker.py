@@ -276,13 +276,10 @@ class Worker:
         self.metrics.drop_symbols(before - after)
 
     def _stored_checkpoints(self) -> tuple[list[Checkpoint], dict[str, set[int]]]:
-        """What recovery has read of the changelog; taken out, as the engines hold it from here."""
+        """What the changelog holds of our partitions."""
         found: list[Checkpoint] = []
         tokens: dict[str, set[int]] = defaultdict(set)
-        data = self.table.data.data
-        for value in list(data.values()):
-            if not value:
-                continue
+        for value in self.table.data.data.values():
             try:
                 checkpoint = decode_checkpoint(value)
             except SnapshotError as error:
@@ -290,7 +287,6 @@ class Worker:
                 continue
             found.append(checkpoint)
             tokens[checkpoint.symbol].add(checkpoint.token)
-        data.clear()
         return found, tokens
 
     async def _check_positions(self, topic: str, assigned: set[int]) -> None:
