@@ -5,8 +5,8 @@ all of it, or, of partitions that were kept, all since the last time; and it dro
 for a standby. This one knows for each partition up to which offset it holds everything, so a
 recovery reads on from there.
 
-What it holds of a partition equals, key by key, what reading that changelog from its beginning
-would give. That rests on three rules:
+What it gives to restore is what reading the changelog from its beginning would give. That rests
+on three rules:
 
 1. An offset is known only through an unbroken chain: records that recovery read in order, then
    own records whose acknowledged offsets follow one upon another. Another writer's record in
@@ -16,8 +16,10 @@ would give. That rests on three rules:
    tombstones of that time may have been compacted away before we would read them.
 3. A changelog that ends before, or begins behind, the known offset is not the one that was read.
 
-Under each key there is the newest value, and writers tombstone the keys of lower tokens, so in
-the long run memory holds one checkpoint a symbol.
+It may hold a key that another writer's tombstone has deleted, and that compaction has removed
+unread: of a lower token than one that is there, so it never wins, and goes with the next own
+checkpoint. Under each key there is the newest value, and writers tombstone the keys of lower
+tokens: in the long run memory holds one checkpoint a symbol.
 """
 
 from __future__ import annotations
