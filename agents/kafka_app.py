@@ -93,6 +93,9 @@ class CurrentRecovery(Recovery):
             for table, tps in self.actives_for_table.items():
                 read = {tp: self.active_offsets[tp] for tp in tps}
                 table.data.recovered({tp: at for tp, at in read.items() if at is not None})
+                log.info(
+                    "changelog.read", partitions=len(tps), records_total=table.data.records_read
+                )
         if app.on_recovered is not None:
             await app.on_recovered()
         if app.consumer_generation_id == generation_id:

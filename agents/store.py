@@ -43,7 +43,13 @@ log = get_logger("store")
 
 
 class TapelineStore(memory.Store):
-    """Keys and values of the changelog, with the offset that they stand for."""
+    """Keys and values of the changelog, with the offset that they stand for.
+
+    Attributes:
+        records_read: What recoveries have read, also if it was known.
+    """
+
+    records_read = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +100,7 @@ class TapelineStore(memory.Store):
         for event in batch:
             message = event.message
             partition = message.partition
+            self.records_read += 1
             if partition in self._held and message.offset > self._offsets.get(partition, NEVER):
                 value = event.value if message.value is not None else None
                 self._put(partition, to_key(event.key), to_value(value))
