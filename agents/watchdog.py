@@ -360,7 +360,8 @@ class Watchdog:
         self._suspected = set(longest)
         ages_ms = self._judge.ages_ms("records")
         metrics.progress(
-            ends={p: look.ends.get(p, 0) for p in pulse.taken},
+            # A look is a little old, and one broker answers too low: it ends where we are, at least.
+            ends={p: max(look.ends.get(p, 0), at or 0) for p, at in pulse.taken.items()},
             ages_s={p: ages_ms.get(p, 0) / 1000 for p in pulse.taken},
         )
 

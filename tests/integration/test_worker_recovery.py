@@ -172,8 +172,8 @@ async def test_an_assignment_reads_on_where_the_last_one_ended(
     last = len(tape.records) - 1
     stays = await one.worker()
     await stays.ready()
-    for start in range(0, 1200, 400):
-        offsets = await one.write_tape(tape.records[start : start + 400])
+    for part in parts(tape, 400, 800):
+        offsets = await one.write_tape(part)
         await saved_up_to(one, offsets[-1])
     before = (await stays.says("changelog.read"))["records_total"]
     assert len(await one.checkpoints()) >= 3
