@@ -87,7 +87,7 @@ def test_what_the_watchdog_reads_is_still_there() -> None:
     """Names inside; without them it would see nothing, or crash."""
     assert "self._subscription = SubscriptionState" in inspect.getsource(AIOKafkaConsumer.__init__)
     assert "self._fetch_task = create_task" in inspect.getsource(Fetcher.__init__)
-    assert "self.set_shutdown()" in inspect.getsource(consumers.Fetcher._fetcher)
+    assert "self.set_shutdown()" in inspect.getsource(consumers.Fetcher)
     for name in ("has_valid_position", "position"):
         assert hasattr(TopicPartitionState, name)
     assert "self._unacked_messages" in inspect.getsource(consumers.Consumer.unacked.fget)
