@@ -42,12 +42,16 @@ class DeadLetters:
 
     Until then the batch is not done, so its offsets can't be committed: a record is in the
     state, in the dead-letter topic, or still ahead of the committed offset.
+
+    Attributes:
+        refused: Why records that wait are not taken; empty while none is refused.
     """
 
     def __init__(self, producer: Any, topic: str, metrics: Metrics) -> None:
         self._producer = producer
         self._topic = topic
         self._metrics = metrics
+        self.refused = ""
 
     async def keep(self, partition: int, failures: Iterable[tuple[RawRecord, Exception]]) -> None:
         """Write each record as it was, under its own key; ends when the broker has them all."""
@@ -78,6 +82,7 @@ class DeadLetters:
                 if not isinstance(answer, KafkaError | ProducerSendError):
                     raise answer
             waiting = [entry for entry, _ in refused]
+            self.refused = repr(refused[0][1]) if refused else ""
             if waiting:
                 log.error("dead_letters.refused", records=len(waiting), error=repr(refused[0][1]))
                 await asyncio.sleep(RETRY_SECONDS)

@@ -8,10 +8,12 @@ from typing import Any, Final
 import faust
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
+from faust.types import TP
 from yarl import URL
 
 from agents.eviction import client_id
 from agents.ledger import CommitLedger
+from agents.store import EngineTable
 from agents.transport import BatchConsumer, BatchSchema, BatchTransport
 from streams.topics import bootstrap_servers
 from tapeline.config import Settings
@@ -55,11 +57,45 @@ class CurrentRecovery(Recovery):
 
     Faust leaves the end of a recovery running while the next one starts, and lets it say that
     recovery has ended: the next one then waits for ever for records that nobody counts.
+
+    And one that reads on where the store's knowledge ends, not where an earlier recovery did.
     """
+
+    def _add(self, table: Any, tp: TP, offsets: Any) -> None:
+        self.tp_to_table[tp] = table
+        offsets[tp] = table.persisted_offset(tp)
+
+    async def _build_offsets(
+        self, consumer: Any, tps: set[TP], destination: Any, title: str
+    ) -> None:
+        for tp in tps:
+            known, end = destination[tp], self.active_highwaters.get(tp)
+            if title == "active" and known is not None and end is not None and known > end:
+                log.warning("changelog.recreated", partition=tp.partition, known=known, end=end)
+                self._forget(tp)
+                destination[tp] = None
+        known_before = {tp: destination[tp] for tp in tps}
+        await super()._build_offsets(consumer, tps, destination, title)
+        for tp, known in known_before.items():
+            if known is not None and destination[tp] > known:
+                # What lies between is no longer there, and neither is what we hold of before.
+                log.warning("changelog.cut_off", partition=tp.partition, known=known)
+                self._forget(tp)
+
+    def _forget(self, tp: TP) -> None:
+        self.tp_to_table[tp].data.forget(tp.partition)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Tables are recovered: restore what is made of them, then resume."""
         app = self.app
+        if app.consumer_generation_id == generation_id:
+            self.flush_buffers()
+            for table, tps in self.actives_for_table.items():
+                read = {tp: self.active_offsets[tp] for tp in tps}
+                table.data.recovered({tp: at for tp, at in read.items() if at is not None})
+                log.info(
+                    "changelog.read", partitions=len(tps), records_total=table.data.records_read
+                )
         if app.on_recovered is not None:
             await app.on_recovered()
         if app.consumer_generation_id == generation_id:
@@ -82,6 +118,17 @@ class PromptTableManager(TableManager):
         """Register the table's changelog, then recover."""
         await self._update_channels()
         await self.recovery.start()
+
+    async def on_rebalance(
+        self,
+        assigned: set[TP],
+        revoked: set[TP],
+        newly_assigned: set[TP],
+        generation_id: int = 0,
+    ) -> None:
+        """What the last recovery has read belongs in the store before the store forgets."""
+        self.recovery.flush_buffers()
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
 
 class TapelineWorker(faust.Worker):
@@ -202,6 +249,7 @@ def create_kafka_app(settings: Settings, ledger: CommitLedger) -> tuple[Tapeline
         stream_wait_empty=True,
         stream_recovery_delay=0.0,
         table_standby_replicas=0,
+        Table=EngineTable,
         TableManager=PromptTableManager,
         Worker=TapelineWorker,
         logging_config=logging_config(settings.log_level),

@@ -7,7 +7,7 @@ given up are dropped.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Final
 
@@ -38,11 +38,18 @@ EXPECTED: Final = (
     "tapeline_publish_failures",
     "tapeline_checkpoints",
     "tapeline_checkpoint_bytes",
+    "tapeline_checkpoint_seconds",
     "tapeline_committed_offset",
     "tapeline_position",
     "tapeline_ticks_published",
     "tapeline_published_bytes",
     "tapeline_leases_lost",
+    "tapeline_stalls",
+    "tapeline_stall_seconds",
+    "tapeline_outage",
+    "tapeline_end_offset",
+    "tapeline_progress_age_seconds",
+    "tapeline_loop_delay_seconds",
 )
 """Families that `Metrics.missing` looks for."""
 
@@ -119,8 +126,31 @@ class Metrics:
         self.checkpoint_bytes = counter(
             "tapeline_checkpoint_bytes_total", "Bytes of acknowledged checkpoints"
         )
+        self.checkpoint_seconds = counter(
+            "tapeline_checkpoint_seconds_total",
+            "Processor time spent on taking and encoding checkpoints, acknowledged or not",
+        )
         self.position = gauge("tapeline_position", "Next offset to apply", "partition")
         self.committed_offset = gauge("tapeline_committed_offset", "Committed offset", "partition")
+        self.stalls = counter(
+            "tapeline_stalls_total", "Standstills that lasted half of NT_STALL_MS", "kind"
+        )
+        self.stall_seconds = gauge(
+            "tapeline_stall_seconds", "Longest standstill now, from half of NT_STALL_MS on", "kind"
+        )
+        self.outage = gauge("tapeline_outage", "1 while it is away and is waited for", "what")
+        self.end_offset = gauge(
+            "tapeline_end_offset", "Next offset to be written, as last seen", "partition"
+        )
+        self.progress_age = gauge(
+            "tapeline_progress_age_seconds",
+            "Time without progress of a partition that has records to apply",
+            "partition",
+        )
+        self.loop_delay = gauge(
+            "tapeline_loop_delay_seconds", "How late the event loop served the watchdog's last tick"
+        )
+        self._watched: set[int] = set()
 
     def missing(self) -> list[str]:
         """Expected families that are not registered: the self-test at the start."""
@@ -174,6 +204,19 @@ class Metrics:
         self.records_skipped.inc(outcome.skipped)
         for event, count in outcome.counts.items():
             self.engine_events.labels(event).inc(count)
+
+    # --- what the watchdog tells ----------------------------------------------------------------
+
+    def progress(self, ends: Mapping[int, int], ages_s: Mapping[int, float]) -> None:
+        """End offset and age of progress of each assigned partition; others are forgotten."""
+        for partition in self._watched - ages_s.keys():
+            for family in (self.end_offset, self.progress_age):
+                with contextlib.suppress(KeyError):
+                    family.remove(partition)
+        self._watched = set(ages_s)
+        for partition, age_s in ages_s.items():
+            self.end_offset.labels(partition).set(ends[partition])
+            self.progress_age.labels(partition).set(age_s)
 
     def laps(self, cycle: str) -> Callable[[str], None]:
         """A stop-watch for one cycle: told each figure's name as it is done."""

@@ -8,16 +8,23 @@ hole in the feed's sequence. The first must be found out before a single record 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from tapeline.logging import get_logger
 
 WARM_UP_MS = 35 * 60 * 1000
 """How far back to start where nothing is committed: 30 minutes of memory, and the 5 within
 which a bridge repeats instrument and book."""
 
-_CONFIRM_MS = 1000
+_CONFIRM_MS: Final = 1000
+_RETRY_S: Final = 0.05
+
+log = get_logger("positions")
 
 
 def recreated(applied: Mapping[int, int], end_offsets: Mapping[int, int]) -> set[int]:
@@ -48,20 +55,42 @@ async def confirm_recreated(
     )
     await consumer.start()
     try:
-        gone = set()
-        for partition, offset in suspects.items():
-            tp = TopicPartition(topic, partition)
-            consumer.assign([tp])
+        # All at once: where a topic has hundreds of partitions, one after the other would take
+        # minutes, and look like a recovery that hangs.
+        waiting = {TopicPartition(topic, p): offset for p, offset in suspects.items()}
+        consumer.assign(list(waiting))
+        for tp, offset in waiting.items():
             consumer.seek(tp, offset)
-            try:
-                records = (await consumer.getmany(tp, timeout_ms=_CONFIRM_MS)).get(tp, [])
-            except KafkaError:
-                records = []
-            if not records or records[0].offset != offset:
-                gone.add(partition)
+        gone: set[int] = set()
+        try:
+            async with asyncio.timeout(_CONFIRM_MS / 1000):
+                while waiting:
+                    gone |= await _answered(consumer, waiting)
+        except TimeoutError:
+            gone |= {tp.partition for tp in waiting}
         return gone
     finally:
         await consumer.stop()
+
+
+async def _answered(consumer: AIOKafkaConsumer, waiting: dict[TopicPartition, int]) -> set[int]:
+    """Take those that were answered out of ``waiting``; the ones without that record."""
+    gone: set[int] = set()
+    try:
+        found = await consumer.getmany(*waiting, timeout_ms=_CONFIRM_MS)
+    except OffsetOutOfRangeError as error:
+        for tp in error.args[0]:
+            waiting.pop(tp, None)
+            gone.add(tp.partition)
+        return gone
+    except KafkaError as error:
+        log.warning("topic.not_confirmed", error=repr(error))
+        await asyncio.sleep(_RETRY_S)
+        return gone
+    for tp, records in found.items():
+        if records[0].offset != waiting.pop(tp):
+            gone.add(tp.partition)
+    return gone
 
 
 async def warm_up_offsets(

@@ -120,10 +120,13 @@ class BatchConsumer(driver.Consumer):
     Attributes:
         batch_topics: Topics delivered in batches; others are delivered as Faust does.
         ledger: Decides the offsets to commit for them.
+        busy_assigning: Partitions are being given up, or are assigned and not yet at work: what
+            is in between is up to the group.
     """
 
     batch_topics: ClassVar[frozenset[str]] = frozenset()
     ledger: ClassVar[CommitLedger]
+    busy_assigning = False
     _sought = False
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
@@ -250,8 +253,15 @@ class BatchConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit first: Faust forgets its acks before it lets anybody commit them."""
+        self.busy_assigning = True
         await self.commit()
         await super().on_partitions_revoked(revoked)
+        self.busy_assigning = False
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Recovery follows, and ends in records that flow."""
+        self.busy_assigning = True
+        await super().on_partitions_assigned(assigned, generation_id)
 
 
 class BatchTransport(driver.Transport):

@@ -16,18 +16,21 @@ from typing import Any
 from faust.types import TP
 
 from agents import positions
+from agents.broker_look import BrokerLook
 from agents.checkpoints import Checkpointer
 from agents.collector import relax
 from agents.cycles import Cycles
 from agents.dead_letters import DeadLetters
 from agents.eviction import Eviction, client_id
-from agents.kafka_app import TapelineApp, create_kafka_app
+from agents.kafka_app import REBALANCE_TIMEOUT_S, TapelineApp, create_kafka_app
 from agents.ledger import CommitLedger
 from agents.metrics import Metrics
 from agents.ownership import Ownership
 from agents.parameters import parameters_of
 from agents.raw_streams import RawStreams
 from agents.shards import RawRecord, Shards
+from agents.vitals import Vitals
+from agents.watchdog import Watchdog
 from streams.symbols import parse_symbols
 from streams.topics import (
     PartitionCountError,
@@ -37,7 +40,7 @@ from streams.topics import (
     dead_letters_of,
     partition_counts,
 )
-from tables.changelog import Checkpoint, decode_checkpoint, newest, symbol_of_key
+from tables.changelog import Checkpoint, decode_checkpoint, newest, symbol_and_token
 from tables.report import encode_tick
 from tapeline.clock import Clock, SystemClock
 from tapeline.config import Settings
@@ -91,6 +94,30 @@ class Worker:
         self.probe = ProbeServer(
             settings.bind_host, settings.metrics_port, self.metrics.registry, self.health
         )
+        self.vitals = Vitals(
+            self.app,
+            settings.events_topic,
+            self.ledger,
+            self.ownership,
+            self.dead_letters,
+            self.clock,
+            lambda: self._ready,
+            self.fail,
+        )
+        self.watchdog = Watchdog(
+            self.vitals,
+            BrokerLook(
+                bootstrap_servers(settings.kafka_url),
+                client_id(settings.node_id),
+                settings.app_id,
+                settings.events_topic,
+                changelog_of(settings.app_id),
+            ),
+            self.metrics,
+            settings.stall_ms,
+            # The group waits this long for its slowest, or its dead, member.
+            settings.session_timeout_ms + int(REBALANCE_TIMEOUT_S * 1000) + settings.stall_ms,
+        )
         self.streams: RawStreams | None = None
         self._started_ms = self.clock.now_ms()
         self._tasks: list[asyncio.Task[None]] = []
@@ -128,6 +155,7 @@ class Worker:
         self._spawn(eviction.evict())
         self._spawn(self.checkpointer.run())
         self._spawn(self.cycles.run())
+        self._spawn(self.watchdog.run())
 
     async def _start_probe(self) -> None:
         """Listen for operators.
@@ -179,6 +207,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        self.watchdog.stop()
         if self.streams is not None:
             await self.streams.flush()
         await self.ownership.stop()
@@ -257,7 +286,7 @@ class Worker:
     def _stored_checkpoints(
         self,
     ) -> tuple[list[Checkpoint], dict[str, set[int]], dict[str, SnapshotError]]:
-        """What recovery has read of the changelog; taken out, as the engines hold it from here.
+        """What the changelog holds of our partitions.
 
         Returns:
             Checkpoints; tokens they are stored under by symbol; listed symbols with one that
@@ -266,20 +295,17 @@ class Worker:
         found: list[Checkpoint] = []
         unreadable: dict[str, SnapshotError] = {}
         tokens: dict[str, set[int]] = defaultdict(set)
-        data = self.table.data.data
-        for key, value in list(data.items()):
-            if not value:
-                continue
+        for key, value in self.table.data.data.items():
             try:
                 checkpoint = decode_checkpoint(value)
             except SnapshotError as error:
-                symbol = symbol_of_key(key)
+                symbol, token = symbol_and_token(key)
                 if symbol in self.shards.partition_of:
                     unreadable[symbol] = error
+                    tokens[symbol].add(token)  # to be tombstoned under the next one
                 continue
             found.append(checkpoint)
             tokens[checkpoint.symbol].add(checkpoint.token)
-        data.clear()
         return found, tokens, unreadable
 
     async def _check_positions(self, topic: str, assigned: set[int], rebuilt: set[int]) -> None:
@@ -377,6 +403,7 @@ class Worker:
     def _on_committed(self, offsets: Mapping[TP, int]) -> None:
         for tp, offset in offsets.items():
             self.metrics.committed_offset.labels(tp.partition).set(offset)
+            self.vitals.committed(tp.partition, offset)
 
     async def _stepped_back(self, partition: int, offset: int) -> bool:
         """Whether the topic was created anew under us, which the next assignment sees to.
@@ -420,14 +447,16 @@ class Worker:
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """What ``/health`` says."""
+        well, watched = self.watchdog.health()
         body = {
             "node_id": self.settings.node_id,
             "uptime": (self.clock.now_ms() - self._started_ms) / 1000,
             "owned_symbols": self.ownership.owned(),
             "last_heartbeat_ts": self.ownership.last_heartbeat_ms(),
             "assigned": self._ready,
+            **watched,
         }
-        return True, body
+        return well, body
 
 
 def build_worker(settings: Settings) -> Worker:

@@ -43,9 +43,10 @@ def checkpoint_key(symbol: str, token: int) -> bytes:
     return f"{symbol}@{token}".encode()
 
 
-def symbol_of_key(key: bytes) -> str:
-    """The symbol of a changelog record's key; empty if it is none."""
-    return key.decode("ascii", "replace").rpartition("@")[0]
+def symbol_and_token(key: bytes) -> tuple[str, int]:
+    """What a changelog record's key is made of; an empty symbol if it is none."""
+    symbol, _, token = key.decode("ascii", "replace").rpartition("@")
+    return (symbol, int(token)) if token.isdecimal() else ("", 0)
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:

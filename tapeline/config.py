@@ -146,6 +146,14 @@ class Settings(BaseSettings):
         "less than 6000 by default.",
     )
 
+    stall_ms: int = Field(
+        5000,
+        ge=2000,
+        le=60_000,
+        description="Worker: standstill with work to do after which it ends itself; `/health` says "
+        "so from half of it on.",
+    )
+
     # --- cycles ---
     report_period_ms: int = Field(250, ge=100, le=1000, description="Fast cycle, per symbol.")
     slow_period_ms: int = Field(2000, ge=1000, le=60_000, description="Slow cycle, per symbol.")

@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.kafka, pytest.mark.redis, pytest.mark
 
 BACK_LIMIT_S = 1.0
 STOP_LIMIT_S = 10.0
+OUTAGE_S = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,52 @@ async def test_the_broker_is_killed_and_comes_back(
         metrics = await worker.metrics()
         assert total(metrics, "tapeline_records_applied_total") == len(tape.records)
     assert worker.child.running
+
+
+async def test_an_outage_is_no_stall(
+    background: BackgroundLoop, broker: LocalKafka, one: Installation, store: RedisProcess
+) -> None:
+    """The broker is away for 15 s with records still to be applied and to be committed, then
+    Redis: ``/health`` says what is away, stays 200, and the worker goes on by itself.
+    """
+    store.start()
+    tape = random_tape(43, 900, step_ms=60)
+    last = len(tape.records) - 1
+    await one.apply_topics()
+    worker = await one.worker(NT_STALL_MS="3000")
+    await worker.ready()
+    async with one.redis() as redis:
+        await one.write_tape(tape.records[:300])
+        worker.pause()
+        await one.write_tape(tape.records[300:600])
+        await killed(background, broker)
+        worker.resume()
+        answers = []
+        until = time.monotonic() + OUTAGE_S
+        while time.monotonic() < until:
+            answers.append(await worker.probe())
+            await asyncio.sleep(0.2)
+        assert {status for status, _ in answers} <= {0, 200}
+        assert answers[-1][1]["status"] == "degraded"
+        assert answers[-1][1]["outages"]["broker"]["seconds"] > OUTAGE_S / 2
+        await started(background, broker)
+        await one.write_tape(tape.records[600:])
+        report = await report_at(redis, last, worker=worker)
+        assert compared(report) == await recomputed(one)
+
+        async def well() -> bool:
+            return (await worker.probe())[1].get("status") == "ok"
+
+        await eventually(well, what="no outage")
+    store.kill()
+
+    async def said() -> bool:
+        status, body = await worker.probe()
+        return status == 200 and "redis" in body["outages"]
+
+    await eventually(said, what="Redis being away")
+    assert worker.child.running
+    assert worker.logged("worker.stalled") == []
 
 
 async def test_asked_to_stop_without_a_broker(

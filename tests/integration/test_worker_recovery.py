@@ -195,6 +195,35 @@ async def test_asked_to_stop(one: Installation, redis: Client) -> None:
     assert compared(await report_at(redis, last, worker=again)) == await recomputed(one)
 
 
+async def test_an_assignment_reads_on_where_the_last_one_ended(
+    one: Installation, redis: Client
+) -> None:
+    """Not the whole changelog again, nor all that this very worker has written since."""
+    tape = random_tape(34, 1200, step_ms=60)
+    last = len(tape.records) - 1
+    stays = await one.worker()
+    await stays.ready()
+    for part in parts(tape, 400, 800):
+        offsets = await one.write_tape(part)
+        await saved_up_to(one, offsets[-1])
+    before = (await stays.says("changelog.read"))["records_total"]
+    assert len(await one.checkpoints()) >= 3
+    # Which of the two has the symbol's partition in between is the group's choice.
+    comes = await one.worker(NT_NODE_ID=f"{one.name}-b")
+    await comes.ready()
+    await stays.says("changelog.read", count=2)
+    kept = len(stays.logged("symbol_dropped")) == 0
+    between = (await stays.says("changelog.read", count=2))["records_total"]
+    assert await comes.stopped() == 0
+    after = (await stays.says("changelog.read", count=3))["records_total"]
+    print(f"\nread at the start {before}, with another {between}, alone again {after}; kept {kept}")
+    assert between == before
+    held = {(c.symbol, c.token) for c in await one.checkpoints()}
+    # Kept, there is nothing to read; given away, its partition is read from its beginning.
+    assert (after == between) if kept else (after >= between + len(held))
+    assert compared(await report_at(redis, last, worker=stays)) == await recomputed(one)
+
+
 async def test_a_node_id_that_is_in_use(one: Installation, redis: Client) -> None:
     """The second worker leaves with an error that names it, and the first goes on; paused for
     so long that its name was given to another, the first is the one to leave.

@@ -119,6 +119,28 @@ async def test_recreated_while_the_worker_runs(
     assert bool(worker.logged("offsets.stepped_back")) != seen
 
 
+async def test_a_topic_that_is_away_is_waited_for(one: Installation, redis: Client) -> None:
+    """Its recovery can't end before the topic is back: an outage, not a stall."""
+    tape = trades(opened(), 20, 6_000_000)
+    worker = await one.worker(NT_STALL_MS="2000")
+    await worker.ready()
+    await one.write_tape(tape.records)
+    await committed_up_to(one, len(tape.records) - 1)
+    before = await meta(redis)
+    await one.delete_topic(one.topic)
+
+    async def away() -> bool:
+        status, body = await worker.probe()
+        return status == 200 and body["outages"].get("topic", {"seconds": 0})["seconds"] > 6
+
+    await eventually(away, what=f"the topic being away; {worker.tail()}")
+    await one.apply_topics()
+    new = trades(opened(5_000_000), 10, 5_000_000)
+    await one.write_tape(new.records)
+    await started_over(one, redis, worker, new, before)
+    assert worker.logged("worker.stalled") == []
+
+
 async def test_records_that_expired_before_they_were_read(one: Installation, redis: Client) -> None:
     """A gap is counted, and the book muted until the next snapshot."""
     tape = trades(opened(), 20, 6_000_000)

@@ -39,7 +39,9 @@ def limit_s(item: pytest.Item) -> float:
     """How long the call of this test may take."""
     if item.get_closest_marker("docker"):
         return DOCKER_LIMIT_S
-    return SLOW_LIMIT_S if item.get_closest_marker("slow") else LIMIT_S
+    slow = item.get_closest_marker("slow")
+    # A test whose size is set from outside may need longer where it was made larger.
+    return float(slow.kwargs.get("limit_s", SLOW_LIMIT_S)) if slow else LIMIT_S
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -71,14 +71,24 @@ async def eventually(
 
 
 class WorkerProcess:
-    """A ``faust -A agents worker`` as a child, with its log lines and its probe."""
+    """A ``faust -A agents worker`` as a child, with its log lines and its probe.
 
-    def __init__(self, env: dict[str, str]) -> None:
+    Args:
+        env: Its settings.
+        fault: One of `tests.support.faults`, built into it.
+        fault_file: The fault begins when there is this file.
+    """
+
+    def __init__(self, env: dict[str, str], fault: str = "", fault_file: str = "") -> None:
+        if fault:
+            env = {**env, "WORKER_FAULT": fault, "WORKER_FAULT_FILE": fault_file}
         self.port = int(env["NT_METRICS_PORT"])
         self.lines: list[str] = []
         self.child: ChildProcess = program(
             "worker", env=env, on_line=lambda _name, line: self.lines.append(line)
         )
+        if fault:
+            self.child.argv[self.child.argv.index("agents")] = "tests.support.faults"
 
     async def start(self) -> Self:
         await self.child.start()
@@ -155,6 +165,18 @@ class WorkerProcess:
         """What ``/health`` says; None if nobody answers."""
         body = await self._get("/health")
         return None if body is None else json.loads(body)
+
+    async def probe(self, timeout_s: float = 1.0) -> tuple[int, dict[str, Any]]:
+        """Status and body of ``/health``; (0, {}) if nobody answers in time."""
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                aiohttp.ClientSession() as session,
+                session.get(f"http://127.0.0.1:{self.port}/health") as answer,
+            ):
+                return answer.status, await answer.json()
+        except (aiohttp.ClientError, TimeoutError):
+            return 0, {}
 
     async def ready(self, timeout_s: float = PATIENCE_S) -> None:
         """Until partitions are assigned and engines restored."""
@@ -246,9 +268,9 @@ class Installation:
 
     # --- workers -------------------------------------------------------------------------------
 
-    async def worker(self, **env: str) -> WorkerProcess:
+    async def worker(self, *, fault: str = "", fault_file: str = "", **env: str) -> WorkerProcess:
         """A started worker; stopped at the end of the test, if it still runs."""
-        process = WorkerProcess(self.environment(**env))
+        process = WorkerProcess(self.environment(**env), fault, fault_file)
         self.workers.append(process)
         return await process.start()
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from typer.testing import CliRunner
 
 from streams import topics
@@ -53,6 +54,30 @@ async def test_a_config_is_altered_beside_those_that_somebody_else_set(kafka_url
         assert configs["retention.ms"] == topic.configs["retention.ms"]
         assert configs["max.message.bytes"] == "2000000"
         assert not await topics.apply(admin, [topic])
+
+
+@pytest.mark.kafka
+async def test_a_changelog_of_before_is_brought_up_to_the_plan(kafka_url: str) -> None:
+    """As Faust would have made it; the broker takes every value as it is, and keeps the records."""
+    (topic,) = [t for t in own_plan() if t.name.endswith("changelog")]
+    faust_made = replace(
+        topic, configs={"cleanup.policy": "compact", "max.message.bytes": "2000000"}
+    )
+    servers = topics.bootstrap_servers(kafka_url)
+    async with topics.admin_of(kafka_url) as admin:
+        await topics.apply(admin, [faust_made])
+        async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+            await producer.send_and_wait(topic.name, b"v", key=b"K@1", partition=0)
+        changes = await topics.apply(admin, [topic])
+        assert changes.alter[topic.name].keys() == topic.configs.keys() - {"cleanup.policy"}
+        configs = (await topics.observe(admin, [topic.name]))[topic.name].configs or {}
+        assert {name: configs[name] for name in topic.configs} == topic.configs
+        assert configs["max.message.bytes"] == "2000000"
+        assert not await topics.apply(admin, [topic])
+    async with AIOKafkaConsumer(
+        topic.name, bootstrap_servers=servers, auto_offset_reset="earliest"
+    ) as consumer:
+        assert (await consumer.getone()).value == b"v"
 
 
 @pytest.mark.kafka

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NamedTuple
 
 import pytest
@@ -38,17 +39,23 @@ class FakeConsumer:
         self._at = dict.fromkeys(tps, 0)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
+        assert tp in self._at
         self._at[tp] = offset
 
     async def getmany(
-        self, tp: TopicPartition, *, timeout_ms: int
+        self, *tps: TopicPartition, timeout_ms: int
     ) -> dict[TopicPartition, list[Record]]:
-        held, at = self.topic[tp.partition], self._at[tp]
-        if at == held.stop:
-            return {}
-        if at not in held:
-            raise OffsetOutOfRangeError({tp: at})
-        return {tp: [Record(at)]}
+        """As aiokafka: one error at a time, then what there is, else a wait."""
+        for tp in tps:
+            held, at = self.topic[tp.partition], self._at[tp]
+            if at not in held and at != held.stop:
+                raise OffsetOutOfRangeError({tp: at})
+        found = {
+            tp: [Record(self._at[tp])] for tp in tps if self._at[tp] in self.topic[tp.partition]
+        }
+        if not found:
+            await asyncio.sleep(timeout_ms / 1000)
+        return found
 
     async def offsets_for_times(
         self, times: dict[TopicPartition, int]

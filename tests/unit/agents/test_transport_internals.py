@@ -8,8 +8,10 @@ import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.record.default_records import DefaultRecord
 from faust.serializers.schemas import Schema
+from faust.stores import memory
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as consumers
@@ -59,6 +61,37 @@ def test_what_is_overridden_has_the_same_parameters(
     """Another signature would be called with other arguments."""
     found = [*inspect.signature(getattr(owner, name)).parameters]
     assert found == parameters, f"{owner.__name__}.{name} takes {found} now"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (Recovery, "_add", ["self", "table", "tp", "offsets"]),
+        (Recovery, "_build_offsets", ["self", "consumer", "tps", "destination", "title"]),
+        (Recovery, "on_recovery_completed", ["self", "generation_id"]),
+        (Recovery, "flush_buffers", ["self"]),
+        (faust.Table, "_new_store", ["self"]),
+        (faust.Table, "_on_changelog_sent", ["self", "fut"]),
+        (memory.Store, "apply_changelog_batch", ["self", "batch", "to_key", "to_value"]),
+        (memory.Store, "persisted_offset", ["self", "tp"]),
+        (memory.Store, "on_recovery_completed", ["self", "active_tps", "standby_tps"]),
+    ],
+)
+def test_what_the_store_leans_on_is_still_there(
+    owner: type, name: str, parameters: list[str]
+) -> None:
+    """Recovery reads on from where the store says."""
+    assert [*inspect.signature(getattr(owner, name)).parameters] == parameters
+
+
+def test_what_the_watchdog_reads_is_still_there() -> None:
+    """Names inside; without them it would see nothing, or crash."""
+    assert "self._subscription = SubscriptionState" in inspect.getsource(AIOKafkaConsumer.__init__)
+    assert "self._fetch_task = create_task" in inspect.getsource(Fetcher.__init__)
+    assert "self.set_shutdown()" in inspect.getsource(consumers.Fetcher)
+    for name in ("has_valid_position", "position"):
+        assert hasattr(TopicPartitionState, name)
+    assert "self._unacked_messages" in inspect.getsource(consumers.Consumer.unacked.fget)
 
 
 def test_fausts_drain_still_delivers_one_message_at_a_time() -> None:

@@ -12,9 +12,11 @@ import pytest
 from streams import events
 from tables.changelog import (
     Checkpoint,
+    checkpoint_key,
     decode_checkpoint,
     encode_checkpoint,
     newest,
+    symbol_and_token,
 )
 from tables.engine import Engine
 from tables.report import compose, decode_report, encode_report
@@ -139,3 +141,17 @@ def test_a_foreign_or_damaged_checkpoint_is_refused() -> None:
         decode_checkpoint(b"")
     with pytest.raises(SnapshotError, match="damaged"):
         decode_checkpoint(encode_checkpoint(checkpoint())[:-3])
+
+
+@pytest.mark.parametrize(
+    ("key", "parts"),
+    [
+        (checkpoint_key("BTCUSDT", 12), ("BTCUSDT", 12)),
+        (b"BTCUSDT", ("", 0)),
+        (b"BTCUSDT@x", ("", 0)),
+        (b"\xff@1", ("\ufffd", 1)),
+    ],
+)
+def test_a_changelog_key_is_taken_apart(key: bytes, parts: tuple[str, int]) -> None:
+    """Whoever wrote it."""
+    assert symbol_and_token(key) == parts
