@@ -36,6 +36,10 @@ METADATA_AGE_MS: Final = 3_000
 """Between two looks at the topics there are. Stock Faust looks every five minutes: where the
 events topic was deleted and created again, it would be without work for as long."""
 
+FETCH_BYTES: Final = 256 * 1024
+"""Most that one fetch brings of a partition, but for a record that is larger by itself. With more,
+a worker that catches up on hundreds of partitions would come round to each of them too seldom."""
+
 BATCH_RECORDS: Final = 2000
 QUEUED_BATCHES: Final = 16
 """Batches that may wait for the agent; with 2,000 records each, some 10 MB."""
@@ -239,6 +243,7 @@ def create_kafka_app(settings: Settings, ledger: CommitLedger) -> tuple[Tapeline
         broker_request_timeout=max(REQUEST_TIMEOUT_S, settings.session_timeout_ms / 1000),
         broker_commit_interval=COMMIT_INTERVAL_S,
         broker_max_poll_records=BATCH_RECORDS,
+        consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
         consumer_connections_max_idle_ms=540_000,
         consumer_metadata_max_age_ms=METADATA_AGE_MS,

@@ -66,7 +66,7 @@ async def test_a_stall_is_said_and_ends_the_process(
     """``/health`` turns 503 and names it first; within 10 s the process is gone, not with 0."""
     tape = opened()
     begin = tmp_path / "begin"
-    worker = await one.worker(fault=fault, fault_file=str(begin))
+    worker = await one.worker(fault=fault, fault_file=str(begin), NT_STALL_MS="4000")
     await worker.ready()
     await one.write_tape(tape.records)
     async with market(one, tape):
@@ -112,7 +112,7 @@ async def test_a_recovery_that_hangs(one: Installation, redis: Client) -> None:
 async def test_a_loop_that_is_blocked(one: Installation, redis: Client, tmp_path: Path) -> None:
     """It can't answer any more; the log says where it hangs."""
     begin = tmp_path / "begin"
-    worker = await one.worker(fault="blocked_loop", fault_file=str(begin))
+    worker = await one.worker(fault="blocked_loop", fault_file=str(begin), NT_STALL_MS="4000")
     await worker.ready()
     begin.touch()
     began = time.monotonic()

@@ -92,7 +92,7 @@ def hung_agent() -> None:
             outcome.failures.append((records[0], ValueError("never kept")))
         return outcome
 
-    async def keep(self: Any, failures: Any) -> None:
+    async def keep(self: Any, partition: int, failures: Any) -> None:
         await for_ever()
 
     workers.Shards.apply = hang  # type: ignore[method-assign]
