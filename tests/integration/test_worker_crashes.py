@@ -247,7 +247,7 @@ async def test_a_paused_writers_late_checkpoint_loses(one: Installation, tmp_pat
         ("no_commits", "", None),
         ("no_commits", "no_offset_gate", "duplicate_records"),
         ("", "", None),
-        ("commit_before_the_checkpoint", "", r"gap\.feed_seq"),
+        ("commit_before_the_checkpoint", "", r"gap\.feed_seq|another state"),
         ("no_batch_bookkeeping", "no_batch_bookkeeping", "are committed, not"),
     ],
 )
