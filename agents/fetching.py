@@ -70,6 +70,7 @@ def chunk_of(tp: TP, result: FetchResult) -> Chunk | None:
         fetched.next_fetch_offset = batch.next_offset
     result._update_position()
     result._partition_records = None
+    fetched._records_iterator = None  # it and its records hold each other, and all their bytes
     return Chunk(first_offset, batches)
 
 

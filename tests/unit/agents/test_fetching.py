@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -177,3 +179,16 @@ async def test_it_waits_for_something_and_no_longer_than_asked() -> None:
     fetcher._records[A] = result(batch(0, [b"1"]), 0)[0]
     fetcher.waiter.set_result(None)
     assert set(await waiting) == {A}
+
+
+def test_nothing_holds_a_chunk_s_bytes_once_it_is_unpacked() -> None:
+    """aiokafka's iterator and its records hold each other, and only the collector parts them."""
+    fetched, _ = result(batch(0, [b"value"]), 0)
+    records = weakref.ref(fetched._partition_records)
+    gc.disable()
+    try:
+        chunk = chunk_of(A, fetched)
+        assert chunk is not None
+        assert records() is None
+    finally:
+        gc.enable()
