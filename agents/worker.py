@@ -333,8 +333,9 @@ class Worker:
             if gone:
                 await self._topic_recreated(topic, gone)
         committed = await consumer.seek_to_committed()
-        # seek_to_committed answers None or 0 where nothing is committed.
-        fresh = {p for p in assigned if not committed.get(TP(topic, p)) and self._applied(p) < 0}
+        # seek_to_committed answers None or 0 where nothing is committed, and stays where it is: in
+        # a rebalance that is behind records which were fetched and thrown away.
+        fresh = {p for p in assigned if not committed.get(TP(topic, p))}
         if gone:
             # A commit of the old offsets may have come after the deletion, which removed them.
             fresh = assigned

@@ -43,6 +43,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow  # deadlines of a shared machine: it usually takes 1 s
 @settings(max_examples=10)
 @given(frames=st.lists(st.text(st.characters(codec="utf-8"), max_size=20), max_size=5))
 def test_any_text_survives_to_the_letter(
