@@ -27,9 +27,9 @@ from streams.capture.dialects import dialect_of
 from streams.capture.player import Player, listings_of, survey
 from streams.events import BookDelta, BookSnapshot, Event, Trade
 from streams.ladder import Ladder
-from streams.simulator.dialect_binance import Message
 from streams.simulator.exchange import Exchange
 from streams.simulator.flow import RATE_DEFAULT
+from streams.simulator.tape import START_MS, moments
 from streams.symbols import Listing
 from streams.venues.binance.assembler import BinanceAssembler
 from tables.engine import Engine
@@ -38,8 +38,6 @@ LOOK_MS = 2_000
 LEVELS = 50
 SAMPLES = 10_000
 SAMPLES_MIN = 100
-START_MS = 1_700_000_000_000
-CHUNK_MS = 100
 
 Moments = Iterable[tuple[int, list[Event]]]
 
@@ -141,20 +139,7 @@ def simulated(
     """The simulator's frames through the assembler, as fast as it goes."""
     exchange = Exchange([symbol], seed=seed, start_ms=START_MS, rate=rate)
     assembler = BinanceAssembler([Listing("binance", symbol, symbol)])
-    wanted = set(assembler.stream_path().partition("streams=")[2].split("/"))
-    yield START_MS, assembler.connected(START_MS)
-    for now_ms in range(START_MS + CHUNK_MS, START_MS + seconds * 1000 + 1, CHUNK_MS):
-        for item in exchange.step(now_ms):
-            if isinstance(item, Message) and item.stream in wanted:
-                frame = f'{{"stream":"{item.stream}","data":{item.data}}}'
-                yield item.ts_ms, assembler.receive(frame, item.ts_ms)
-        for request in assembler.requests_to_send():
-            body = (
-                exchange.snapshot(symbol, 1000)
-                if request.purpose == "snapshot"
-                else json.dumps({"symbols": exchange.listings()})
-            )
-            yield now_ms, assembler.http_response(request, 200, body.encode(), now_ms)
+    yield from moments(exchange, assembler, seconds)
     assert assembler.counts.gaps == assembler.counts.crossed == assembler.counts.errors == 0
 
 

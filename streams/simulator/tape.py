@@ -32,12 +32,22 @@ def simulated_records(
     """
     assembler = BinanceAssembler([Listing("binance", symbol, symbol) for symbol in symbols])
     exchange = Exchange(symbols, seed=seed, start_ms=START_MS, rate=rate)
-    return records_of(assembler, _moments(exchange, assembler, seconds))
+    return records_of(assembler, moments(exchange, assembler, seconds))
 
 
-def _moments(
+def moments(
     exchange: Exchange, assembler: BinanceAssembler, seconds: int
 ) -> Iterator[tuple[int, list[Event]]]:
+    """The exchange's frames and answers through an assembler, as fast as it goes.
+
+    Args:
+        exchange: Fresh, at `START_MS`.
+        assembler: Of its symbols.
+        seconds: Of event time.
+
+    Yields:
+        (ts_recv_ms, events), also where there are none.
+    """
     wanted = set(assembler.stream_path().partition("streams=")[2].split("/"))
     yield START_MS, assembler.connected(START_MS)
     for now_ms in range(START_MS + CHUNK_MS, START_MS + seconds * 1000 + 1, CHUNK_MS):
