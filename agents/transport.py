@@ -22,6 +22,7 @@ from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
 from agents.fetching import fetched_records
+from agents.group import SeatedCoordinator
 from agents.ledger import CommitLedger
 
 FETCH_WAIT_MS = 50
@@ -63,6 +64,11 @@ class Batch:
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread with a short fetch wait, and chunks for the batch topics."""
+
+    async def on_start(self) -> None:
+        """Before it subscribes to anything, and so before it joins."""
+        await super().on_start()
+        SeatedCoordinator.seat(self._ensure_consumer())
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)

@@ -8,6 +8,7 @@ import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.record.default_records import DefaultRecord
 from faust.serializers.schemas import Schema
@@ -53,6 +54,8 @@ def test_fausts_consumer_still_has(name: str) -> None:
         (consumers.Consumer, "_filter_tps_with_pending_acks", ["self", "topics"]),
         (consumers.Consumer, "on_partitions_revoked", ["self", "revoked"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+        (GroupCoordinator, "_do_rejoin_group", ["self", "subscription"]),
+        (GroupCoordinator, "_do_commit_offsets", ["self", "assignment", "offsets"]),
     ],
 )
 def test_what_is_overridden_has_the_same_parameters(
