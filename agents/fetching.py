@@ -50,10 +50,10 @@ class Chunk:
 
 
 def chunk_of(tp: TP, result: FetchResult) -> Chunk | None:
-    """All that a fetch result holds; its position moves behind it.
+    """What a fetch result holds, as far as its checksums are right; its position moves behind it.
 
     Raises:
-        CorruptRecordException: A checksum is wrong; it is fetched again.
+        CorruptRecordException: The first checksum is wrong already.
     """
     if not result.check_assignment(tp) or not result.has_more():
         return None
@@ -63,7 +63,9 @@ def chunk_of(tp: TP, result: FetchResult) -> Chunk | None:
     while raw.has_next():
         batch = raw.next_batch()
         if fetched._check_crcs and not batch.validate_crc():
-            raise CorruptRecordException(f"Invalid CRC - {tp}")
+            if not batches:
+                raise CorruptRecordException(f"Invalid CRC - {tp} at {first_offset}")
+            break  # what is left is fetched again, and it is the first then
         if not batch.is_control_batch:
             batches.append(batch)
         # Behind the batch's last record even where compaction has removed that.
@@ -122,22 +124,32 @@ def _drained(
         if type(result) is not FetchResult:
             if drained:
                 return drained  # the error comes at the next call
-            del fetcher._records[tp]
-            fetcher._notify(fetcher._wait_consume_future)
+            _forget(fetcher, tp)
             result.check_raise()
             continue
         records: Chunk | list[Any] | None
         one_by_one: list[Any]
         if tp.topic in whole:
-            records = chunk_of(tp, result)
+            try:
+                records = chunk_of(tp, result)
+            except CorruptRecordException:
+                _forget(fetcher, tp)
+                if drained:
+                    return drained  # fetched again, it is as corrupt as now, or right
+                raise
         elif records_max > 0:
             records = one_by_one = result.getall(records_max)
             records_max -= len(one_by_one)
         else:
             continue
         if not result.has_more():
-            del fetcher._records[tp]
-            fetcher._notify(fetcher._wait_consume_future)
+            _forget(fetcher, tp)
         if records:
             drained[tp] = records
     return drained
+
+
+def _forget(fetcher: Fetcher, tp: TP) -> None:
+    """Done with what was fetched of a partition: more may be."""
+    del fetcher._records[tp]
+    fetcher._notify(fetcher._wait_consume_future)

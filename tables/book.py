@@ -87,16 +87,6 @@ class OrderBook:
         asks = self.asks
         return (px := asks.prices[0], asks.sizes[px]) if asks.prices else None
 
-    def crossed(self) -> bool:
-        """Best bid at or above best ask. Within one venue's book that can't stand."""
-        bids, asks = self.bids.prices, self.asks.prices
-        return bool(bids and asks and bids[-1] >= asks[0])
-
-    def mid_doubled(self) -> int | None:
-        """Best bid plus best ask, so that the mid stays an integer; None if a side is empty."""
-        bids, asks = self.bids.prices, self.asks.prices
-        return bids[-1] + asks[0] if bids and asks else None
-
     def snapshot(self) -> tuple[object, ...]:
         """Plain values; `restore` takes them back."""
         columns = []

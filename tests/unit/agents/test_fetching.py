@@ -103,6 +103,18 @@ def test_a_wrong_checksum_is_an_error() -> None:
         chunk_of(A, result(bytes(raw), 0)[0])
 
 
+def test_what_is_right_before_a_wrong_checksum_is_taken_first() -> None:
+    """What is wrong is asked for again, and then nothing stands before it."""
+    damaged = bytearray(batch(3, [b"3"]))
+    damaged[-2] ^= 1
+    both, state = result(batch(0, [b"0", b"1", b"2"]) + bytes(damaged) + batch(4, [b"4"]), 0)
+    chunk = chunk_of(A, both)
+    assert chunk is not None
+    assert [r.value for piece in chunk.pieces(9) for r in piece] == [b"0", b"1", b"2"]
+    assert state.position == 3
+    assert not both.has_more()
+
+
 def test_paused_or_moved_away_nothing_is_taken() -> None:
     """As after a rebalance, or a seek while the fetch was under way."""
     raw = batch(0, [b"value"])
@@ -167,6 +179,21 @@ async def test_an_error_waits_until_what_came_before_it_is_taken() -> None:
     with pytest.raises(TopicAuthorizationFailedError):
         await drained(fetcher, A, B)
     assert not fetcher._records
+
+
+async def test_a_damaged_batch_takes_no_other_partition_s_records_with_it() -> None:
+    """It is forgotten, to be fetched again; alone it is an error."""
+    damaged = bytearray(batch(0, [b"1"]))
+    damaged[-2] ^= 1
+    fetcher = FakeFetcher()
+    fetcher._records[A] = result(batch(0, [b"1"]), 0)[0]
+    fetcher._records[B], state = result(bytes(damaged), 0, tp=B)
+    assert set(await drained(fetcher, A, B)) == {A}
+    assert not fetcher._records
+    assert state.position == 0
+    fetcher._records[B] = result(bytes(damaged), 0, tp=B)[0]
+    with pytest.raises(CorruptRecordException):
+        await drained(fetcher, A, B)
 
 
 async def test_it_waits_for_something_and_no_longer_than_asked() -> None:
