@@ -59,7 +59,8 @@ def chunk_of(tp: TP, result: FetchResult) -> Chunk | None:
         return None
     fetched = result._partition_records
     first_offset = fetched.next_fetch_offset
-    raw, batches = fetched._records, []
+    raw = fetched._records
+    batches: list[Any] = []
     while raw.has_next():
         batch = raw.next_batch()
         if fetched._check_crcs and not batch.validate_crc():

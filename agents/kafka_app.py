@@ -36,7 +36,7 @@ METADATA_AGE_MS: Final = 3_000
 """Between two looks at the topics there are. Stock Faust looks every five minutes: where the
 events topic was deleted and created again, it would be without work for as long."""
 
-FETCH_BYTES: Final = 256 * 1024
+FETCH_BYTES: Final = 384 * 1024
 """Most that one fetch brings of a partition, but for a record that is larger by itself. With more,
 a worker that catches up on hundreds of partitions would come round to each of them too seldom."""
 

@@ -153,19 +153,8 @@ class Shards:
         restart.
         """
         outcome = BatchOutcome()
-        by_key: dict[bytes | None, list[tuple[int, bytes]]] = {}
-        for record in records:
-            value = record.value
-            if value is None:
-                error = MalformedRecord("a record needs a value")
-                outcome.failures.append((record, error))
-                continue
-            pairs = by_key.get(record.key)
-            if pairs is None:
-                pairs = by_key[record.key] = []
-            pairs.append((record.offset, value))
         refused: list[tuple[int, Exception]] = []
-        for key, pairs in by_key.items():
+        for key, pairs in _by_key(records):
             try:
                 self._apply_symbol(partition, key, pairs, outcome, refused)
             except MalformedRecord as error:
@@ -179,7 +168,7 @@ class Shards:
         self,
         partition: int,
         key: bytes | None,
-        pairs: list[tuple[int, bytes]],
+        pairs: list[tuple[int, bytes | None]],
         outcome: BatchOutcome,
         refused: list[tuple[int, Exception]],
     ) -> None:
@@ -239,3 +228,16 @@ class Shards:
     def may_save(self, symbol: str) -> bool:
         """Whether it is dirty, and a checkpoint of it would cover nothing that is nowhere else."""
         return symbol not in self._withheld and self.is_dirty(symbol)
+
+
+def _by_key(
+    records: Sequence[RawRecord],
+) -> Iterable[tuple[bytes | None, list[tuple[int, bytes | None]]]]:
+    """(offset, value) pairs of each key, in their order."""
+    keys = {record.key for record in records}
+    if len(keys) == 1:  # as in most partitions: twice as quick
+        return [(keys.pop(), [(record.offset, record.value) for record in records])]
+    by_key: dict[bytes | None, list[tuple[int, bytes | None]]] = {key: [] for key in keys}
+    for record in records:
+        by_key[record.key].append((record.offset, record.value))
+    return by_key.items()

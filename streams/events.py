@@ -10,7 +10,8 @@ Times are milliseconds since the epoch, UTC: ``ts_event_ms`` on the venue's cloc
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, get_args
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -26,6 +27,7 @@ Price = Annotated[int, msgspec.Meta(gt=0, le=2**62)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Millis = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Ordinal = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Level = tuple[Price, Size]
 """(price, absolute size at that price); size 0 in a delta removes the level."""
 
@@ -48,12 +50,12 @@ class Feed(msgspec.Struct, frozen=True, gc=False):
         seq: Contiguous from 1 under one token; a hole is a gap.
     """
 
-    token: Count
-    seq: Count
+    token: Ordinal
+    seq: Ordinal
 
 
 UNSTAMPED: Final = Feed(0, 0)
-"""The ``feed`` of an event that no bridge has stamped; granted tokens start at 1."""
+"""The ``feed`` of an event that no bridge has stamped: this very object, equal to no record's."""
 
 
 class Record(msgspec.Struct, kw_only=True, tag_field="kind", omit_defaults=True):
@@ -261,6 +263,18 @@ def stamp(event: Event, feed: Feed, routing_version: int) -> None:
     event.routing_version = routing_version
 
 
+read: Final[Callable[[Any], Event]] = _decoder.decode
+"""`decode` for a loop that can't afford calls: it may raise anything, for `refusal` to explain,
+and what `is_stamped` says of its result is still to be asked."""
+
+
+def is_stamped(event: Event) -> bool:
+    """Whether a bridge has written this: version, feed and routing version are there."""
+    return (
+        event.v == CONTRACT_VERSION and event.feed is not UNSTAMPED and event.routing_version >= 0
+    )
+
+
 def decode(raw: bytes) -> Event:
     """Read one record.
 
@@ -271,29 +285,42 @@ def decode(raw: bytes) -> Event:
         MalformedRecord: Anything else; the message names the field.
     """
     try:
-        event: Event = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise _explain(raw, exc) from None
-    if event.v != CONTRACT_VERSION:
-        raise UnknownVersion(event.v or None)
-    if event.feed.token < 1 or event.feed.seq < 1 or event.routing_version < 0:
-        raise MalformedRecord(
-            f"feed {event.feed.token}/{event.feed.seq}, routing_version {event.routing_version}: "
-            "expected a token and a seq from 1 and a routing_version from 0"
-        )
+        event: Event = read(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise refusal(raw, error) from None
+    if not is_stamped(event):
+        raise unstamped(event)
     return event
 
 
-def _explain(raw: bytes, exc: Exception) -> RecordError:
+def unstamped(event: Event) -> RecordError:
+    """What is wrong with an event of which `is_stamped` is false."""
+    if event.v != CONTRACT_VERSION:
+        return UnknownVersion(event.v or None)
+    return MalformedRecord(
+        f"feed {event.feed.token}/{event.feed.seq}, routing_version {event.routing_version}: "
+        "expected a token and a seq from 1 and a routing_version from 0"
+    )
+
+
+def refusal(raw: bytes | None, error: Exception) -> Exception:
+    """What `decode` raises where `read` raised ``error``; another error as it is.
+
+    Of a record without a value, a tombstone by Kafka's rules, it says so.
+    """
+    if raw is None:
+        return MalformedRecord("a record needs a value")
+    if not isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
+        return error
     try:
         head = _head_decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return MalformedRecord(str(exc))
+        return MalformedRecord(str(error))
     if head.v is not None and head.v != CONTRACT_VERSION:
         return UnknownVersion(head.v)
     if head.kind is not None and head.kind not in KINDS:
         return UnknownKind(head.kind, head)
-    return MalformedRecord(str(exc))
+    return MalformedRecord(str(error))
 
 
 def kind_of(event: Event) -> str:

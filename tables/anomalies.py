@@ -8,7 +8,7 @@ docstring.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from statistics import median
@@ -61,6 +61,9 @@ def _decimal(value: int, exponent: int) -> str:
     return f"{whole}.{rest:0{-exponent}d}".rstrip("0").rstrip(".")
 
 
+_SIDES: Final[tuple[Side, ...]] = ("bid", "ask")
+
+
 class _Placed(NamedTuple):
     """One large order: when it came, what it added, what stood at its level then."""
 
@@ -86,11 +89,12 @@ class SpoofTracker:
             for an ask to stand where a bid stood, the bid has to go first.
     """
 
-    __slots__ = ("_log", "watched")
+    __slots__ = ("_counts", "_log", "watched")
 
     def __init__(self) -> None:
         self.watched: dict[int, _Placed] = {}
         self._log: deque[tuple[int, Side, bool]] = deque()  # (ms, side, cancelled), by ms
+        self._counts: Counter[tuple[Side, bool]] = Counter()  # of all that the log holds
 
     def level_changed(
         self,
@@ -112,13 +116,17 @@ class SpoofTracker:
                 del watched[px]
             elif order.standing - after >= order.added / 2:
                 del watched[px]
-                self._log.append((now_ms, side, True))
+                self._note(now_ms, side, cancelled=True)
         elif far and after - before >= large:
             watched.pop(px, None)
             if len(watched) >= SPOOF_WATCHED_MAX:
                 del watched[next(iter(watched))]
             watched[px] = _Placed(side, now_ms, after - before, after)
-            self._log.append((now_ms, side, False))
+            self._note(now_ms, side, cancelled=False)
+
+    def _note(self, now_ms: int, side: Side, *, cancelled: bool) -> None:
+        self._log.append((now_ms, side, cancelled))
+        self._counts[side, cancelled] += 1
 
     def traded(self, side: Side, px: int) -> None:
         """A trade printed at a level: whatever was placed there was meant."""
@@ -129,27 +137,31 @@ class SpoofTracker:
     def expire(self, now_ms: int, lifetime_ms: int) -> None:
         """Forget what is out of reach."""
         while self._log and self._log[0][0] <= now_ms - SPOOF_WINDOW_MS:
-            self._log.popleft()
+            _, side, cancelled = self._log.popleft()
+            self._counts[side, cancelled] -= 1
         watched = self.watched
         while watched and watched[at := next(iter(watched))].placed_ms < now_ms - lifetime_ms:
             del watched[at]
 
     def findings(self, now_ms: int, limits: Parameters) -> list[Finding]:
         """At most one a side; medium from 85 % cancelled, high from 95 %."""
+        counts = self._counts.copy()
+        for ms, side, cancelled in self._log:
+            if ms > now_ms - SPOOF_WINDOW_MS:
+                break
+            counts[side, cancelled] -= 1
         found = []
-        for side in ("bid", "ask"):
-            marks = [c for ms, s, c in self._log if s == side and ms > now_ms - SPOOF_WINDOW_MS]
-            cancelled = sum(marks)
-            placed = len(marks) - cancelled
+        for side in _SIDES:
+            placed, cancels = counts[side, False], counts[side, True]
             if placed < limits.spoof_min_orders:
                 continue
-            pct = min(100.0, 100 * cancelled / placed)
+            pct = min(100.0, 100 * cancels / placed)
             if pct >= limits.spoof_cancel_pct:
                 found.append(
                     Finding(
                         "spoofing",
                         graded(pct, 85, 95),
-                        f"{cancelled} of {placed} large {side} orders at least "
+                        f"{cancels} of {placed} large {side} orders at least "
                         f"{limits.spoof_far_bps:g} bps from mid were cancelled untraded within "
                         f"{limits.spoof_lifetime_ms / 1000:g} s, in the last {SPOOF_WINDOW_MS // 1000} s",
                     )
@@ -179,6 +191,7 @@ class SpoofTracker:
         watched, log = values
         self.watched = {row[0]: _Placed(*row[1:]) for row in watched}  # type: ignore[attr-defined]
         self._log = deque(tuple(row) for row in log)  # type: ignore[attr-defined]
+        self._counts = Counter((side, cancelled) for _, side, cancelled in self._log)
 
 
 @dataclass(slots=True)

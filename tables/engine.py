@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Final
 
 from streams import events
 from streams.events import (
+    UNSTAMPED,
     BookDelta,
     BookSnapshot,
     Event,
@@ -31,6 +31,7 @@ from streams.events import (
 )
 from tables import snapshots, views
 from tables.anomalies import CrashSample, CrashTracker, IcebergTracker, SpoofTracker
+from tables.applied import Applied
 from tables.book import OrderBook, Side
 from tables.calculator import Calculators
 from tables.checks import check_snapshot, check_units
@@ -50,25 +51,6 @@ FLOW_MS: Final = SPAN_BUCKETS * BUCKET_MS
 _NOTHING: Final[dict[int, Any]] = {}
 _NEVER: Final = 2**80
 """No level grows by as much: no threshold is known."""
-
-
-@dataclass(slots=True)
-class Applied:
-    """What became of a batch of records.
-
-    Attributes:
-        applied: Records that changed the state.
-        skipped: Records at or below the applied offset: redelivered.
-        counts: What else happened, by name, such as ``duplicate_trades`` or ``gap.feed_seq``.
-        kinds: Applied records by kind.
-        failures: (offset, error) of records for the dead-letter topic.
-    """
-
-    applied: int = 0
-    skipped: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
-    failures: list[tuple[int, Exception]] = field(default_factory=list)
 
 
 class Engine:
@@ -128,7 +110,7 @@ class Engine:
 
     # --- records in -------------------------------------------------------------------------
 
-    def apply(self, records: Iterable[tuple[int, bytes]]) -> Applied:
+    def apply(self, records: Iterable[tuple[int, bytes | None]]) -> Applied:
         """Apply records of this symbol, in offset order.
 
         A record is validated before anything changes. One that fails is listed for the
@@ -136,10 +118,10 @@ class Engine:
         the next record finds a hole there and mutes the book.
 
         Args:
-            records: (offset, value) pairs, offsets rising.
+            records: (offset, value) pairs, offsets rising; one without a value is refused.
         """
         outcome = self._outcome = Applied()
-        decode, take, symbol, applied = events.decode, self._take, self.symbol, self.applied
+        read, take, symbol, applied = events.read, self._take, self.symbol, self.applied
         kinds = dict.fromkeys(events.KINDS, 0)
         custom = bool(self.custom)
         try:
@@ -149,7 +131,10 @@ class Engine:
                     continue
                 applied = offset
                 try:
-                    event = decode(raw)
+                    event = read(raw)
+                    # events.is_stamped, without the call.
+                    if event.v != 1 or event.feed is UNSTAMPED or event.routing_version < 0:
+                        raise events.unstamped(event)
                     if event.symbol != symbol:
                         raise MalformedRecord(f"symbol {event.symbol!r} under the key {symbol!r}")
                     kind, taken = take[type(event)]
@@ -157,22 +142,26 @@ class Engine:
                         kinds[kind] += 1
                         if custom:
                             self._calculate(event)
-                except UnknownKind as unknown:
-                    outcome.counts["unknown_kind"] += 1
-                    if unknown.head.symbol == self.symbol:
-                        self._admit(unknown.head)
-                except RecordError as error:
-                    outcome.failures.append((offset, error))
                 except Exception as error:
-                    # Not foreseen, so the change may be half done: the book can't be believed.
-                    self.book.mute(f"error: {type(error).__name__}")
-                    self._count("gap.error")
-                    outcome.failures.append((offset, error))
+                    self._refuse(offset, events.refusal(raw, error))
         finally:
             self.applied = applied
         outcome.kinds = Counter({kind: count for kind, count in kinds.items() if count})
         outcome.applied = outcome.kinds.total()
         return outcome
+
+    def _refuse(self, offset: int, error: Exception) -> None:
+        """A record that can't be taken goes to the dead-letter topic, one of a later kind to none."""
+        if isinstance(error, UnknownKind):
+            self._outcome.counts["unknown_kind"] += 1
+            if error.head.symbol == self.symbol:
+                self._admit(error.head)
+            return
+        if not isinstance(error, RecordError):
+            # Not foreseen, so the change may be half done: the book can't be believed.
+            self.book.mute(f"error: {type(error).__name__}")
+            self._count("gap.error")
+        self._outcome.failures.append((offset, error))
 
     def _calculate(self, event: Event) -> None:
         for name in self.custom.apply(event, self):

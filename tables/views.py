@@ -32,7 +32,7 @@ from tables.report import (
     Wall,
     iso_utc,
 )
-from tables.scale import to_float
+from tables.scale import levels_to_float, to_float
 from tables.touch import depth_sums, touch
 
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ def tick(engine: Engine, writer_token: int, seq: int) -> Tick:
 
 
 def _priced(engine: Engine, levels: list[Level]) -> list[PriceQty]:
-    px_e, sz_e = engine.px_e or 0, engine.sz_e
-    return [(to_float(px, px_e), to_float(sz, sz_e)) for px, sz in levels]
+    return levels_to_float(levels, engine.px_e or 0, engine.sz_e)
 
 
 def _last_price(trade: Trade | None, day: Ticker | None) -> float | None:

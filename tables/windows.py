@@ -7,7 +7,7 @@ one ``now_ms`` is in, so it reaches between W - 0.1 and W seconds back.
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -27,67 +27,61 @@ class Flow(NamedTuple):
 
 
 class TradeWindow:
-    """Number and signed size of the last 30 s of trades."""
+    """Number and signed size of the last 30 s of trades.
 
-    __slots__ = ("_buckets",)
+    Columns, so that a window is a slice of each, and summing it is one call.
+    """
+
+    __slots__ = ("_at", "_bought", "_sold", "_trades")
 
     def __init__(self) -> None:
-        # [bucket, trades, bought, sold], ascending by bucket
-        self._buckets: deque[list[int]] = deque()
+        self._at: list[int] = []  # buckets, ascending; the others go along
+        self._trades: list[int] = []
+        self._bought: list[int] = []
+        self._sold: list[int] = []
 
     def add(self, ts_ms: int, sz: int, *, buy: bool) -> None:
         """Count one trade. A late one goes into its own bucket, if that is still there."""
         bucket = ts_ms // BUCKET_MS
-        buckets = self._buckets
-        if not buckets or bucket > buckets[-1][0]:
-            buckets.append([bucket, 1, sz, 0] if buy else [bucket, 1, 0, sz])
-            return
-        for at in range(len(buckets) - 1, -1, -1):
-            row = buckets[at]
-            if row[0] == bucket:
-                row[1] += 1
-                row[2 if buy else 3] += sz
-                return
-            if row[0] < bucket:
-                buckets.insert(at + 1, [bucket, 1, sz, 0] if buy else [bucket, 1, 0, sz])
-                return
-        buckets.appendleft([bucket, 1, sz, 0] if buy else [bucket, 1, 0, sz])
+        at = self._at
+        n = -1
+        if not at or bucket != at[-1]:
+            n = bisect_left(at, bucket)
+            if n == len(at) or at[n] != bucket:
+                at.insert(n, bucket)
+                for column in (self._trades, self._bought, self._sold):
+                    column.insert(n, 0)
+        self._trades[n] += 1
+        (self._bought if buy else self._sold)[n] += sz
 
     def expire(self, newest_ms: int) -> None:
         """Forget what no window at ``newest_ms`` or later can reach."""
-        horizon = newest_ms // BUCKET_MS - SPAN_BUCKETS
-        buckets = self._buckets
-        while buckets and buckets[0][0] <= horizon:
-            buckets.popleft()
+        gone = bisect_right(self._at, newest_ms // BUCKET_MS - SPAN_BUCKETS)
+        if gone:
+            for column in (self._at, self._trades, self._bought, self._sold):
+                del column[:gone]
 
     def flow(self, now_ms: int, span_ms: int, skip_ms: int = 0) -> Flow:
         """Sums over ``span_ms`` that end ``skip_ms`` before ``now_ms``."""
         last = (now_ms - skip_ms) // BUCKET_MS
-        horizon = last - span_ms // BUCKET_MS
-        trades = bought = sold = 0
-        for row in reversed(self._buckets):
-            if row[0] <= horizon:
-                break
-            if row[0] <= last:
-                trades += row[1]
-                bought += row[2]
-                sold += row[3]
-        return Flow(trades, bought, sold)
+        at = self._at
+        window = slice(bisect_right(at, last - span_ms // BUCKET_MS), bisect_right(at, last))
+        return Flow(sum(self._trades[window]), sum(self._bought[window]), sum(self._sold[window]))
 
     def refine(self, sz_e: int, finer: int) -> None:
         """Express sizes in finer units."""
-        for row in self._buckets:
-            row[2], row[3] = rescale(row[2], sz_e, finer), rescale(row[3], sz_e, finer)
+        self._bought = [rescale(sz, sz_e, finer) for sz in self._bought]
+        self._sold = [rescale(sz, sz_e, finer) for sz in self._sold]
 
     def snapshot(self) -> tuple[bytes, ...]:
         """Four columns; `restore` takes them back."""
-        rows = self._buckets
         return (
-            pack((row[0] for row in rows), delta=True),
-            *(pack(row[column] for row in rows) for column in (1, 2, 3)),
+            pack(self._at, delta=True),
+            *(pack(column) for column in (self._trades, self._bought, self._sold)),
         )
 
     def restore(self, columns: Sequence[bytes]) -> None:
         """Become the window that `snapshot` was taken of."""
-        rows = zip(*(unpack(column) for column in columns), strict=True)
-        self._buckets = deque(list(row) for row in rows)
+        self._at, self._trades, self._bought, self._sold = map(list, map(unpack, columns))
+        if not len(self._at) == len(self._trades) == len(self._bought) == len(self._sold):
+            raise ValueError("columns of unequal length")

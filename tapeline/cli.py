@@ -104,12 +104,14 @@ def config(as_json: JsonFlag = False) -> None:
 @app.command()
 def bridge() -> None:
     """Run the bridge: venues' websockets to the events topic."""
+    import uvloop  # noqa: PLC0415
+
     from streams.bridge import run_bridge  # noqa: PLC0415
     from tapeline.logging import configure_logging  # noqa: PLC0415
 
     settings = settings_for("kafka_url", "redis_url", "symbols")
     configure_logging(settings, "bridge")
-    raise typer.Exit(asyncio.run(run_bridge(settings)))
+    raise typer.Exit(uvloop.run(run_bridge(settings)))
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from agents.main import faust_app, worker_settings
@@ -23,6 +25,8 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         monkeypatch.delenv(variable_name(field), raising=False)
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
+    # A worker's process has a loop of its own kind; this one has many tests to come.
+    monkeypatch.setattr(asyncio, "set_event_loop_policy", lambda _policy: None)
     return monkeypatch
 
 

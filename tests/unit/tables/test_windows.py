@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tables.columns import unpack
 from tables.parameters import SIZE_SAMPLES_MAX, WINDOW_SEC
 from tables.profile import ValueArea, VolumeProfile, value_area
 from tables.quality import FeedQuality
@@ -54,7 +55,7 @@ def test_flow_keeps_at_most_300_buckets() -> None:
     for ms in range(0, 100_000, 7):
         window.add(ms, 1, buy=True)
         window.expire(ms)
-    assert len(window._buckets) <= SPAN_BUCKETS
+    assert len(unpack(window.snapshot()[0])) <= SPAN_BUCKETS
 
 
 @given(
