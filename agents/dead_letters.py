@@ -9,8 +9,8 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
 
+from agents.batches import RawRecord
 from agents.metrics import Metrics
-from agents.shards import RawRecord
 from streams.topics import dead_letters_of
 from tapeline.errors import RecordError
 from tapeline.logging import get_logger

@@ -14,39 +14,38 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, dropwhile, islice
 from typing import Any
 
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.errors import CorruptRecordException
 from faust.types import TP
 
+from agents.batches import Batch, batch_of
+
 
 class Chunk:
     """What one fetch brought of one partition.
 
     Attributes:
+        partition: Whose.
         first_offset: Asked for; a compressed batch may begin before it.
     """
 
-    __slots__ = ("_batches", "first_offset")
+    __slots__ = ("_batches", "first_offset", "partition")
 
-    def __init__(self, first_offset: int, batches: Sequence[Any]) -> None:
+    def __init__(self, partition: int, first_offset: int, batches: Sequence[Any]) -> None:
+        self.partition = partition
         self.first_offset = first_offset
         self._batches = batches
 
-    def pieces(self, records_max: int) -> Iterator[list[Any]]:
-        """The records, each with ``offset``, ``key``, ``value`` and ``timestamp``, in lists."""
-        piece: list[Any] = []
-        for batch in self._batches:
-            records = list(batch)
-            if records and records[0].offset < self.first_offset:
-                records = [r for r in records if r.offset >= self.first_offset]
-            piece += records
-            while len(piece) >= records_max:
-                yield piece[:records_max]
-                del piece[:records_max]
-        if piece:
-            yield piece
+    def batches(self, records_max: int) -> Iterator[Batch]:
+        """The records, in batches of at most so many, each unpacked when it is asked for."""
+        first_offset = self.first_offset
+        records: Iterator[Any] = chain.from_iterable(self._batches)
+        records = dropwhile(lambda record: record.offset < first_offset, records)
+        while (batch := batch_of(self.partition, islice(records, records_max))) is not None:
+            yield batch
 
 
 def chunk_of(tp: TP, result: FetchResult) -> Chunk | None:
@@ -74,7 +73,7 @@ def chunk_of(tp: TP, result: FetchResult) -> Chunk | None:
     result._update_position()
     result._partition_records = None
     fetched._records_iterator = None  # it and its records hold each other, and all their bytes
-    return Chunk(first_offset, batches)
+    return Chunk(tp.partition, first_offset, batches)
 
 
 async def fetched_records(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from agents.batches import Batch, Kept, RawRecord, Values
 from agents.ledger import CommitLedger
 from streams.symbols import Listing
 from streams.topics import partition_of
@@ -16,17 +16,6 @@ from tables.parameters import Parameters
 from tapeline.errors import MalformedRecord, SnapshotError
 
 TOPIC_EPOCH_SHIFT = 40
-
-
-class RawRecord(Protocol):
-    """What is used of a consumer's record."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
 
 
 class Misrouted(MalformedRecord):
@@ -144,7 +133,7 @@ class Shards:
 
     # --- records -------------------------------------------------------------------------------
 
-    def apply(self, partition: int, records: Sequence[RawRecord]) -> BatchOutcome:
+    def apply(self, batch: Batch) -> BatchOutcome:
         """Apply one partition's records, in their order within each symbol.
 
         When the failures are safe, the caller says so (`release`) and tells the ledger that it
@@ -153,26 +142,30 @@ class Shards:
         restart.
         """
         outcome = BatchOutcome()
-        refused: list[tuple[int, Exception]] = []
-        for key, pairs in _by_key(records):
+        for key, values in batch.by_key.items():
+            refused: list[tuple[int, Exception]]
             try:
-                self._apply_symbol(partition, key, pairs, outcome, refused)
+                refused = self._apply_symbol(batch.partition, key, values, outcome)
             except MalformedRecord as error:
-                refused += [(offset, error) for offset, _ in pairs]
-        if refused:
-            by_offset = {record.offset: record for record in records}
-            outcome.failures += [(by_offset[offset], error) for offset, error in refused]
+                refused = [(offset, error) for offset, _ in values]
+            if refused:
+                by_offset = dict(values)
+                outcome.failures += [
+                    (Kept(offset, key, by_offset[offset]), error) for offset, error in refused
+                ]
         return outcome
 
     def _apply_symbol(
         self,
         partition: int,
         key: bytes | None,
-        pairs: list[tuple[int, bytes | None]],
+        values: Values,
         outcome: BatchOutcome,
-        refused: list[tuple[int, Exception]],
-    ) -> None:
+    ) -> list[tuple[int, Exception]]:
         """Apply one symbol's records.
+
+        Returns:
+            (offset, error) of those that are refused.
 
         Raises:
             MalformedRecord: None of them belongs here.
@@ -189,21 +182,21 @@ class Shards:
             home = partition_of(symbol, self._partition_count) if listed is None else listed
             if home != partition:
                 raise Misrouted(f"{symbol} belongs in partition {home}, not {partition}")
-            outcome.counts["unlisted"] += len(pairs)
-            return
+            outcome.counts["unlisted"] += len(values)
+            return []
         before = engine.applied
-        applied = engine.apply(pairs)
+        applied = engine.apply(values)
         outcome.applied += applied.applied
         outcome.skipped += applied.skipped
         outcome.counts.update(applied.counts)
         outcome.kinds.update(applied.kinds)
         if applied.failures:
             self._withheld.add(symbol)
-            refused += applied.failures
         if engine.applied > before:
             outcome.touched.add(symbol)
-            first = next(offset for offset, _ in pairs if offset > before)
+            first = next(offset for offset, _ in values if offset > before)
             self.ledger.dirty(partition, symbol, first)
+        return applied.failures
 
     def release(self) -> None:
         """All failures so far are in the dead-letter topic."""
@@ -228,16 +221,3 @@ class Shards:
     def may_save(self, symbol: str) -> bool:
         """Whether it is dirty, and a checkpoint of it would cover nothing that is nowhere else."""
         return symbol not in self._withheld and self.is_dirty(symbol)
-
-
-def _by_key(
-    records: Sequence[RawRecord],
-) -> Iterable[tuple[bytes | None, list[tuple[int, bytes | None]]]]:
-    """(offset, value) pairs of each key, in their order."""
-    keys = {record.key for record in records}
-    if len(keys) == 1:  # as in most partitions: twice as quick
-        return [(keys.pop(), [(record.offset, record.value) for record in records])]
-    by_key: dict[bytes | None, list[tuple[int, bytes | None]]] = {key: [] for key in keys}
-    for record in records:
-        by_key[record.key].append((record.offset, record.value))
-    return by_key.items()

@@ -11,8 +11,7 @@ What it leans on inside faust-streaming 0.15 and aiokafka 0.14 is checked by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from aiokafka.errors import ConsumerStoppedError
@@ -21,6 +20,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
+from agents.batches import Batch
 from agents.fetching import fetched_records
 from agents.group import SeatedCoordinator
 from agents.ledger import CommitLedger
@@ -52,14 +52,6 @@ class BatchSchema(Schema):
             return app.create_event(None, message.value, message.headers, message)
 
         return decode
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Records of one partition, in the order of their offsets; never empty."""
-
-    partition: int
-    records: Sequence[Any]
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -186,30 +178,29 @@ class BatchConsumer(driver.Consumer):
                 raise
 
     def _messages(self, records: dict[TP, Any], active: set[TP]) -> Iterator[tuple[TP, Any]]:
-        for tp, batch in records.items():
-            if not batch or (tp not in active and tp not in self._buffered_partitions):
+        for tp, fetched in records.items():
+            if not fetched or (tp not in active and tp not in self._buffered_partitions):
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if tp.topic in self.batch_topics:
-                for piece in batch.pieces(RECORDS_MAX):
-                    yield tp, self._batch_message(tp, piece)
+                for batch in fetched.batches(RECORDS_MAX):
+                    yield tp, self._batch_message(tp, batch)
                 continue
-            for record in batch:
+            for record in fetched:
                 read = self._read_offset[tp]
                 if read is None or record.offset >= read:
                     yield tp, self._to_message(tp, record)
 
-    def _batch_message(self, tp: TP, batch: Sequence[Any]) -> Any:
-        last = batch[-1]
+    def _batch_message(self, tp: TP, batch: Batch) -> Any:
         return ConsumerMessage(
             tp.topic,
             tp.partition,
-            last.offset,
-            (last.timestamp or 0) / 1000,
-            last.timestamp_type,
+            batch.last_offset,
+            0.0,
+            0,
             (),
             None,
-            Batch(tp.partition, batch),
+            batch,
             None,
             0,
             0,

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from faust.types import TP
 
 from agents import positions
+from agents.batches import Batch
 from agents.broker_look import BrokerLook
 from agents.checkpoints import Checkpointer
 from agents.collector import relax
@@ -28,7 +29,7 @@ from agents.metrics import Metrics
 from agents.ownership import Ownership
 from agents.parameters import parameters_of
 from agents.raw_streams import RawStreams
-from agents.shards import RawRecord, Shards
+from agents.shards import Shards
 from agents.vitals import Vitals
 from agents.watchdog import Watchdog
 from streams.symbols import parse_symbols
@@ -379,25 +380,25 @@ class Worker:
         kept by the checkpointer. Out: none; the cycles read the engines.
         """
         async for batch in stream:
-            partition, records = batch.partition, batch.records
+            partition = batch.partition
             if partition not in self.ledger.partitions():
                 continue
-            if self._starting_over or await self._stepped_back(partition, records[0].offset):
+            if self._starting_over or await self._stepped_back(partition, batch.first_offset):
                 continue  # all of it is read again, from the beginning
             generation = self.ledger.generation
-            outcome = self.shards.apply(partition, records)
+            outcome = self.shards.apply(batch)
             self.metrics.batch(outcome)
             if outcome.failures:
                 await self.dead_letters.keep(partition, outcome.failures)
                 if self.ledger.generation != generation:
                     continue  # assigned anew meanwhile: all of it is read again
                 self.shards.release()
-            self.ledger.advance(partition, records[-1].offset + 1)
-            self.metrics.position.labels(partition).set(records[-1].offset + 1)
+            self.ledger.advance(partition, batch.last_offset + 1)
+            self.metrics.position.labels(partition).set(batch.last_offset + 1)
             for symbol in outcome.touched:
                 self._tick(symbol)
             if self.streams is not None:
-                self._copy(self.streams, partition, records)
+                self._copy(self.streams, batch)
             # Batches that wait come without a pause: cycles and heartbeats get their turn here.
             await asyncio.sleep(0)
 
@@ -425,12 +426,14 @@ class Worker:
             self.app.consumer.request_rejoin()
         return bool(gone)
 
-    def _copy(self, streams: RawStreams, partition: int, records: Sequence[RawRecord]) -> None:
+    def _copy(self, streams: RawStreams, batch: Batch) -> None:
         """Queue the listed symbols' events for their streams."""
-        for record in records:
-            symbol = (record.key or b"").decode("ascii", "replace")
-            if record.value and self.shards.partition_of.get(symbol) == partition:
-                streams.put(symbol, self.shards.epoch, record.offset, record.value)
+        for key, values in batch.by_key.items():
+            symbol = (key or b"").decode("ascii", "replace")
+            if self.shards.partition_of.get(symbol) == batch.partition:
+                for offset, value in values:
+                    if value:
+                        streams.put(symbol, self.shards.epoch, offset, value)
 
     def _tick(self, symbol: str) -> None:
         engine = self.shards.engine(symbol)

@@ -45,12 +45,11 @@ def main() -> None:
     @app.agent(topic, name="count")
     async def count(stream: Any) -> None:
         async for batch in stream:
-            records = batch.records
             if decoding:
-                for record in records:
+                for record in batch.records():
                     events.decode(record.value)
-            ledger.advance(batch.partition, records[-1].offset + 1)
-            meter.add(len(records))
+            ledger.advance(batch.partition, batch.last_offset + 1)
+            meter.add(len(batch))
 
     sys.argv = [sys.argv[0], "worker", "--without-web", "-l", "warn"]
     app.main()

@@ -86,10 +86,10 @@ def hung_agent() -> None:
     """The agent never comes back from a batch."""
     ingest = workers.Shards.apply
 
-    def hang(self: Any, partition: int, records: Any) -> Any:
-        outcome = ingest(self, partition, records)
+    def hang(self: Any, batch: Any) -> Any:
+        outcome = ingest(self, batch)
         if begun():
-            outcome.failures.append((records[0], ValueError("never kept")))
+            outcome.failures.append((next(iter(batch.records())), ValueError("never kept")))
         return outcome
 
     async def keep(self: Any, partition: int, failures: Any) -> None:

@@ -16,6 +16,7 @@ from streams.topics import partition_of
 from tables.changelog import Checkpoint, decode_checkpoint
 from tables.parameters import Parameters
 from tapeline.clock import ManualClock
+from tests.support.batches import batch
 from tests.support.tape import Tape, opened
 
 PARTITIONS = 64
@@ -80,7 +81,7 @@ class Bench:
     def feed(self, tape: Tape, start: int = 0, *, safe: bool = True) -> None:
         """Apply the tape's records from ``start`` on, as the ingest agent does."""
         records = [Raw(offset, value) for offset, value in tape.records[start:]]
-        self.shards.apply(HOME, records)
+        self.shards.apply(batch(HOME, records))
         if safe:
             self.shards.release()
             self.ledger.advance(HOME, records[-1].offset + 1)
@@ -201,7 +202,7 @@ async def test_a_rebalance_gives_up_a_state_whose_failures_are_nowhere_yet() -> 
     bench.feed(tape, 2, safe=False)
     bench.shards.assign({HOME}, bench.changelog.checkpoints())
     assert bench.shards.engine(SYMBOL).applied == 1  # type: ignore[union-attr]
-    outcome = bench.shards.apply(HOME, [Raw(*tape.records[2])])
+    outcome = bench.shards.apply(batch(HOME, [Raw(*tape.records[2])]))
     assert [record.offset for record, _ in outcome.failures] == [2]
 
 

@@ -19,6 +19,7 @@ from tables.parameters import Parameters
 from tables.report import decode_report
 from tapeline.clock import ManualClock
 from tapeline.config import Settings, load_settings
+from tests.support.batches import batch
 from tests.support.tape import START_MS, opened
 
 SYMBOL = "BTCUSDT"
@@ -58,7 +59,7 @@ class Bench:
         self.tape = opened()
 
     def feed(self) -> None:
-        self.shards.apply(HOME, [Raw(*record) for record in self.tape.records])
+        self.shards.apply(batch(HOME, [Raw(*record) for record in self.tape.records]))
 
     async def spin(self, ms: int, step_ms: int = 10) -> None:
         """Let the cycles run while the clock goes on."""

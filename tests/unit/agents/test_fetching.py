@@ -85,13 +85,14 @@ def test_a_chunk_holds_what_aiokafka_unpacks(
         base += count
     offset = 100 + skip % sizes[0][0]  # a broker begins with the batch that holds it
     theirs, their_state = result(raw, offset)
-    expected = [(r.offset, r.key, r.value, r.timestamp) for r in theirs.getall()]
+    expected = [(r.offset, r.key, r.value) for r in theirs.getall()]
     ours, state = result(raw, offset)
     chunk = chunk_of(A, ours)
     assert chunk is not None
-    pieces = list(chunk.pieces(most))
-    assert [(r.offset, r.key, r.value, r.timestamp) for p in pieces for r in p] == expected
-    assert all(0 < len(piece) <= most for piece in pieces)
+    batches = list(chunk.batches(most))
+    assert [tuple(record) for one in batches for record in one.records()] == expected
+    assert all(0 < len(one) <= most for one in batches)
+    assert all(one.first_offset <= one.last_offset for one in batches)
     assert state.position == their_state.position == base
     assert not ours.has_more()
 
@@ -110,7 +111,7 @@ def test_what_is_right_before_a_wrong_checksum_is_taken_first() -> None:
     both, state = result(batch(0, [b"0", b"1", b"2"]) + bytes(damaged) + batch(4, [b"4"]), 0)
     chunk = chunk_of(A, both)
     assert chunk is not None
-    assert [r.value for piece in chunk.pieces(9) for r in piece] == [b"0", b"1", b"2"]
+    assert [r.value for one in chunk.batches(9) for r in one.records()] == [b"0", b"1", b"2"]
     assert state.position == 3
     assert not both.has_more()
 

@@ -13,6 +13,7 @@ from streams.topics import partition_of
 from tables.changelog import Checkpoint, decode_checkpoint, encode_checkpoint
 from tables.parameters import Parameters
 from tapeline.errors import MalformedRecord
+from tests.support.batches import batch
 from tests.support.tape import Tape, opened, random_tape
 
 PARTITIONS = 64
@@ -39,7 +40,7 @@ def raws(tape: Tape, partition: int = HOME, key: bytes | None = b"BTCUSDT") -> l
 def test_records_reach_the_engine_of_their_key() -> None:
     """And only that one."""
     one = shards()
-    outcome = one.apply(HOME, raws(opened()))
+    outcome = one.apply(batch(HOME, raws(opened())))
     assert outcome.applied == 2
     assert outcome.touched == {"BTCUSDT"}
     assert one.engine("BTCUSDT").applied == 1  # type: ignore[union-attr]
@@ -51,19 +52,19 @@ def test_records_reach_the_engine_of_their_key() -> None:
 def test_a_record_in_the_wrong_partition_is_refused() -> None:
     """Another node's engine may be the right one's."""
     one = shards()
-    outcome = one.apply(HOME + 1, raws(opened(), HOME + 1))
+    outcome = one.apply(batch(HOME + 1, raws(opened(), HOME + 1)))
     assert [type(error) for _, error in outcome.failures] == [Misrouted, Misrouted]
     assert f"belongs in partition {HOME}, not {HOME + 1}" in str(outcome.failures[0][1])
     assert one.engine("BTCUSDT").applied == -1  # type: ignore[union-attr]
     stranger = Raw(HOME, 0, b"SOLUSDT", b"{}")
     assert partition_of("SOLUSDT", PARTITIONS) != HOME
-    assert type(one.apply(HOME, [stranger]).failures[0][1]) is Misrouted
+    assert type(one.apply(batch(HOME, [stranger])).failures[0][1]) is Misrouted
 
 
 def test_a_key_that_no_setting_names_is_counted_and_left() -> None:
     """Removed symbols' records are still in the topic."""
     one = shards("binance:ETHUSDT")
-    outcome = one.apply(HOME, raws(opened()))
+    outcome = one.apply(batch(HOME, raws(opened())))
     assert outcome.counts["unlisted"] == 2
     assert not outcome.failures
 
@@ -75,7 +76,7 @@ def test_a_record_without_key_or_value_is_refused(key: bytes | None, value: byte
     """The rest of the batch is applied."""
     one = shards()
     good = raws(opened())
-    outcome = one.apply(HOME, [*good[:1], Raw(HOME, 1, key, value)])
+    outcome = one.apply(batch(HOME, [*good[:1], Raw(HOME, 1, key, value)]))
     assert [type(error) for _, error in outcome.failures] == [MalformedRecord]
     assert outcome.applied == 1
 
@@ -85,7 +86,7 @@ def test_failures_carry_the_very_record() -> None:
     tape = opened()
     tape.raw(b"garbage")
     tape.trade(6_000_000, 1)
-    outcome = shards().apply(HOME, raws(tape))
+    outcome = shards().apply(batch(HOME, raws(tape)))
     assert [record.value for record, _ in outcome.failures] == [b"garbage"]
     assert outcome.applied == 3
 
@@ -94,7 +95,7 @@ def test_a_checkpoint_restores_to_the_same_engine() -> None:
     """Through bytes, in another process's shards."""
     tape = random_tape(4, 100)
     one = shards()
-    one.apply(HOME, raws(tape)[:60])
+    one.apply(batch(HOME, raws(tape)[:60]))
     value = encode_checkpoint(one.checkpoint("BTCUSDT", 9))
     one.saved("BTCUSDT", acknowledged=True)
     one.ledger.advance(HOME, 60)
@@ -102,8 +103,8 @@ def test_a_checkpoint_restores_to_the_same_engine() -> None:
     assert one.ledger.committable(HOME) == 60
     other = shards()
     assert other.assign(set(range(PARTITIONS)), [decode_checkpoint(value)]) == {}
-    outcome = other.apply(HOME, raws(tape)[40:])
-    one.apply(HOME, raws(tape)[60:])
+    outcome = other.apply(batch(HOME, raws(tape)[40:]))
+    one.apply(batch(HOME, raws(tape)[60:]))
     assert outcome.skipped == 20
     assert other.engine("BTCUSDT").snapshot() == one.engine("BTCUSDT").snapshot()  # type: ignore[union-attr]
 
@@ -112,9 +113,9 @@ def test_a_live_engine_ahead_of_its_checkpoint_is_kept() -> None:
     """A rebalance that gives the partition back costs nothing."""
     one = shards()
     records = raws(random_tape(4, 100))
-    one.apply(HOME, records[:30])
+    one.apply(batch(HOME, records[:30]))
     checkpoint = one.checkpoint("BTCUSDT", 9)
-    one.apply(HOME, records[30:60])
+    one.apply(batch(HOME, records[30:60]))
     live = one.engine("BTCUSDT")
     one.assign(set(range(PARTITIONS)), [checkpoint])
     assert one.engine("BTCUSDT") is live
@@ -128,7 +129,7 @@ def test_a_live_engine_ahead_of_its_checkpoint_is_kept() -> None:
 def test_unusable_checkpoints_are_named_and_left() -> None:
     """Damaged, of another epoch, venue or symbol: the engine starts empty."""
     one = shards()
-    one.apply(HOME, raws(opened()))
+    one.apply(batch(HOME, raws(opened())))
     good = one.checkpoint("BTCUSDT", 9)
     other = shards()
     damaged = Checkpoint("BTCUSDT", 9, 0, 1, b"junk")
@@ -146,7 +147,7 @@ def test_unusable_checkpoints_are_named_and_left() -> None:
 def test_the_watermark_rises_over_a_recreated_topic() -> None:
     """Offsets start over, the epoch does not."""
     one = shards()
-    one.apply(HOME, raws(opened()))
+    one.apply(batch(HOME, raws(opened())))
     before = one.watermark(one.engine("BTCUSDT"))  # type: ignore[arg-type]
     assert before == 2
     one.epoch += 1

@@ -1,0 +1,76 @@
+"""What the agent gets at once: records of one partition, by key, as cheaply as they can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+
+class RawRecord(Protocol):
+    """What is used of a consumer's record."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Kept(NamedTuple):
+    """A `RawRecord` made of what a batch holds of it."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+Values = list[tuple[int, bytes | None]]
+"""(offset, value) pairs, offsets rising."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one partition; never empty.
+
+    Attributes:
+        partition: Whose.
+        first_offset, last_offset: Of all of them.
+        by_key: Each key's records. Between keys there is no order: nothing depends on one.
+    """
+
+    partition: int
+    first_offset: int
+    last_offset: int
+    by_key: Mapping[bytes | None, Values]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_key.values()))
+
+    def records(self) -> Iterable[Kept]:
+        """One by one, key by key."""
+        for key, values in self.by_key.items():
+            for offset, value in values:
+                yield Kept(offset, key, value)
+
+
+def batch_of(partition: int, records: Iterable[RawRecord]) -> Batch | None:
+    """A batch of the records that are left, in the order of their offsets; None if none are.
+
+    Each record is let go of before the next one is made: that costs half of what it does to hold
+    them all and look at them again.
+    """
+    left = iter(records)
+    first = next(left, None)
+    if first is None:
+        return None
+    key = first.key
+    others: list[Any] = []
+    values: Values = [(first.offset, first.value)]
+    values += [(r.offset, r.value) for r in left if r.key == key or others.append(r)]  # type: ignore[func-returns-value]
+    by_key = {key: values}
+    for other in others:
+        by_key.setdefault(other.key, []).append((other.offset, other.value))
+    last_offset = max(values[-1][0], others[-1].offset) if others else values[-1][0]
+    return Batch(partition, first.offset, last_offset, by_key)
