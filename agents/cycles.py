@@ -144,7 +144,7 @@ class Cycles:
         now_ms = self._now_ms(engine)
         fast = engine.fast_report(now_ms, self._metrics.laps("fast"))
         if fast.data_age_ms is not None:
-            self._metrics.data_age.labels(symbol).observe(fast.data_age_ms / 1000)
+            self._metrics.data_age[symbol].observe(fast.data_age_ms / 1000)
         slow, slow_at = self._slow_parts[symbol]
         self._sink.put(
             symbol,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 
 from agents.coordination.sink import WriteKind
 from agents.shards import BatchOutcome
@@ -43,6 +44,7 @@ EXPECTED: Final = (
     "tapeline_position",
     "tapeline_ticks_published",
     "tapeline_published_bytes",
+    "tapeline_publish_seconds",
     "tapeline_leases_lost",
     "tapeline_stalls",
     "tapeline_stall_seconds",
@@ -52,6 +54,27 @@ EXPECTED: Final = (
     "tapeline_loop_delay_seconds",
 )
 """Families that `Metrics.missing` looks for."""
+
+
+class Children(dict[str | int, Any]):
+    """A family's children by the value of its one label: looking one up costs more than counting.
+
+    Attributes:
+        family: Whose.
+    """
+
+    def __init__(self, family: MetricWrapperBase) -> None:
+        super().__init__()
+        self.family = family
+
+    def __missing__(self, label: str | int) -> Any:
+        child = self[label] = self.family.labels(label)
+        return child
+
+    def forget(self, label: str) -> None:
+        """Render it no more."""
+        if self.pop(label, None) is not None:
+            self.family.remove(label)
 
 
 class Metrics:
@@ -84,12 +107,14 @@ class Metrics:
         self.reports_published = counter(
             "nt_reports_published_total", "Reports accepted by Redis", "symbol"
         )
-        self.data_age = Histogram(
-            "nt_data_age_seconds",
-            "Age of the newest record when a report is computed",
-            ("symbol",),
-            buckets=_AGE_BUCKETS,
-            registry=registry,
+        self.data_age = Children(
+            Histogram(
+                "nt_data_age_seconds",
+                "Age of the newest record when a report is computed",
+                ("symbol",),
+                buckets=_AGE_BUCKETS,
+                registry=registry,
+            )
         )
         self.lease_conflicts = counter(
             "nt_lease_conflicts_total", "Writes refused because another node holds the lease"
@@ -130,7 +155,7 @@ class Metrics:
             "tapeline_checkpoint_seconds_total",
             "Processor time spent on taking and encoding checkpoints, acknowledged or not",
         )
-        self.position = gauge("tapeline_position", "Next offset to apply", "partition")
+        self.position = Children(gauge("tapeline_position", "Next offset to apply", "partition"))
         self.committed_offset = gauge("tapeline_committed_offset", "Committed offset", "partition")
         self.stalls = counter(
             "tapeline_stalls_total", "Standstills that lasted half of NT_STALL_MS", "kind"
@@ -150,7 +175,20 @@ class Metrics:
         self.loop_delay = gauge(
             "tapeline_loop_delay_seconds", "How late the event loop served the watchdog's last tick"
         )
+        self.publish_seconds = Histogram(
+            "tapeline_publish_seconds",
+            "Round trip of a batch of fenced writes to Redis",
+            buckets=_FAST_BUCKETS,
+            registry=registry,
+        )
         self._watched: set[int] = set()
+        self._applied = Children(self.records_applied)
+        self._published: dict[WriteKind, Children] = {
+            "report": Children(self.reports_published),
+            "tick": Children(self.ticks_published),
+        }
+        self._published_bytes = Children(self.published_bytes)
+        self._laps: dict[tuple[str, str], Any] = {}
 
     def missing(self) -> list[str]:
         """Expected families that are not registered: the self-test at the start."""
@@ -161,9 +199,12 @@ class Metrics:
 
     def published(self, symbol: str, kind: WriteKind, size: int) -> None:
         """A report or a tick was accepted."""
-        family = self.reports_published if kind == "report" else self.ticks_published
-        family.labels(symbol).inc()
-        self.published_bytes.labels(kind).inc(size)
+        self._published[kind][symbol].inc()
+        self._published_bytes[kind].inc(size)
+
+    def round_trip(self, seconds: float) -> None:
+        """Redis answered a batch of writes."""
+        self.publish_seconds.observe(seconds)
 
     def split(self, symbol: str, size: int) -> None:
         """A report was too large for one key."""
@@ -198,10 +239,11 @@ class Metrics:
     # --- what engines tell ----------------------------------------------------------------------
 
     def batch(self, outcome: BatchOutcome) -> None:
-        """Count what became of a batch."""
+        """Count what became of batches."""
         for kind, count in outcome.kinds.items():
-            self.records_applied.labels(kind).inc(count)
-        self.records_skipped.inc(outcome.skipped)
+            self._applied[kind].inc(count)
+        if outcome.skipped:
+            self.records_skipped.inc(outcome.skipped)
         for event, count in outcome.counts.items():
             self.engine_events.labels(event).inc(count)
 
@@ -225,7 +267,10 @@ class Metrics:
         def lap(metric: str) -> None:
             nonlocal last
             now = perf_counter()
-            self.calc_latency.labels(metric, cycle).observe(now - last)
+            child = self._laps.get((metric, cycle))
+            if child is None:
+                child = self._laps[metric, cycle] = self.calc_latency.labels(metric, cycle)
+            child.observe(now - last)
             last = now
 
         return lap
@@ -233,6 +278,5 @@ class Metrics:
     def drop_symbols(self, symbols: Iterable[str]) -> None:
         """Forget the labels of symbols given up."""
         for symbol in symbols:
-            for family in (self.reports_published, self.ticks_published, self.data_age):
-                with contextlib.suppress(KeyError):  # it never had a value
-                    family.remove(symbol)
+            for children in (*self._published.values(), self.data_age):
+                children.forget(symbol)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ class Misrouted(MalformedRecord):
 
 @dataclass(slots=True)
 class BatchOutcome:
-    """What became of one partition's batch.
+    """What became of a batch, or of several (`add`).
 
     Attributes:
         applied: Records that changed a state.
@@ -39,10 +39,20 @@ class BatchOutcome:
 
     applied: int = 0
     skipped: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
+    counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    kinds: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     failures: list[tuple[RawRecord, Exception]] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
+
+    def add(self, other: BatchOutcome) -> None:
+        """Take the counts and the symbols of another; its failures are seen to by then."""
+        self.applied += other.applied
+        self.skipped += other.skipped
+        for what, count in other.counts.items():
+            self.counts[what] += count
+        for kind, count in other.kinds.items():
+            self.kinds[kind] += count
+        self.touched |= other.touched
 
 
 class Shards:
@@ -188,8 +198,10 @@ class Shards:
         applied = engine.apply(values)
         outcome.applied += applied.applied
         outcome.skipped += applied.skipped
-        outcome.counts.update(applied.counts)
-        outcome.kinds.update(applied.kinds)
+        for what, count in applied.counts.items():
+            outcome.counts[what] += count
+        for kind, count in applied.kinds.items():
+            outcome.kinds[kind] += count
         if applied.failures:
             self._withheld.add(symbol)
         if engine.applied > before:

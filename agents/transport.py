@@ -1,8 +1,8 @@
-"""Records in batches: Faust's consumer, but each partition's fetched records come as one event.
+"""Records in batches: Faust's consumer, but what a fetch brought comes as one event.
 
 Stock Faust makes four asyncio tasks a record. Here the conductor, the stream and the agent see
-one event for all that a fetch brought of a partition, and everything else stays Faust's:
-assignor, changelogs, recovery, flow control, commits.
+one event for all that a fetch brought, a batch for each partition, and everything else stays
+Faust's: assignor, changelogs, recovery, flow control, commits.
 
 What it leans on inside faust-streaming 0.15 and aiokafka 0.14 is checked by
 ``tests/unit/agents/test_transport_internals.py``.
@@ -21,7 +21,7 @@ from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
 from agents.batches import Batch
-from agents.fetching import fetched_records
+from agents.fetching import Chunk, PacedFetcher, fetched_records
 from agents.group import SeatedCoordinator
 from agents.ledger import CommitLedger
 
@@ -36,7 +36,7 @@ SEEKING_SECONDS = 0.05
 """Longest a fetch may last while partitions wait for their seek: it does not ask for them."""
 
 RECORDS_MAX = 1500
-"""Records in one batch: applying them keeps everything else waiting, some 8 ms at most."""
+"""Records in one event: applying them keeps everything else waiting, some 8 ms at most."""
 
 IDLE_SECONDS = 0.02
 """Pause while no partition is active. Stock Faust sleeps 1 s, in every rebalance."""
@@ -60,7 +60,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Before it subscribes to anything, and so before it joins."""
         await super().on_start()
-        SeatedCoordinator.seat(self._ensure_consumer())
+        consumer = self._ensure_consumer()
+        SeatedCoordinator.seat(consumer)
+        PacedFetcher.seat(consumer)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -164,12 +166,12 @@ class BatchConsumer(driver.Consumer):
                 generation = self.app.consumer_generation_id
                 records, active = await self._wait_next_records(timeout=1.0)
                 await asyncio.sleep(0)
-                for tp, message in self._messages(records or {}, active):
+                for reached, message in self._messages(records or {}, active):
                     if not self.flow_active or self.app.consumer_generation_id != generation:
                         break
                     await self.wait_first(self.callback(message), self.suspend_flow.wait())
                     if self.flow_active:
-                        self._read_offset[tp] = message.offset
+                        self._read_offset.update(reached)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
@@ -177,30 +179,38 @@ class BatchConsumer(driver.Consumer):
             if not self.transport.app.should_stop:
                 raise
 
-    def _messages(self, records: dict[TP, Any], active: set[TP]) -> Iterator[tuple[TP, Any]]:
+    def _messages(
+        self, records: dict[TP, Any], active: set[TP]
+    ) -> Iterator[tuple[dict[TP, int], Any]]:
+        """Messages, each with the offsets it reaches."""
+        chunks: list[tuple[TP, Chunk]] = []
         for tp, fetched in records.items():
             if not fetched or (tp not in active and tp not in self._buffered_partitions):
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if tp.topic in self.batch_topics:
-                for batch in fetched.batches(RECORDS_MAX):
-                    yield tp, self._batch_message(tp, batch)
+                chunks.append((tp, fetched))
                 continue
             for record in fetched:
                 read = self._read_offset[tp]
                 if read is None or record.offset >= read:
-                    yield tp, self._to_message(tp, record)
+                    yield {tp: record.offset}, self._to_message(tp, record)
+        for batches in _filled(chunks, RECORDS_MAX):
+            reached = {tp: batch.last_offset for tp, batch in batches}
+            yield reached, self._batch_message(reached, [batch for _, batch in batches])
 
-    def _batch_message(self, tp: TP, batch: Batch) -> Any:
+    def _batch_message(self, reached: dict[TP, int], batches: list[Batch]) -> Any:
+        # To Faust it is a message of its last partition. The ledger knows of all of them.
+        tp, offset = next(reversed(reached.items()))
         return ConsumerMessage(
             tp.topic,
             tp.partition,
-            batch.last_offset,
+            offset,
             0.0,
             0,
             (),
             None,
-            batch,
+            batches,
             None,
             0,
             0,
@@ -259,6 +269,23 @@ class BatchConsumer(driver.Consumer):
         """Recovery follows, and ends in records that flow."""
         self.busy_assigning = True
         await super().on_partitions_assigned(assigned, generation_id)
+
+
+def _filled(
+    chunks: Iterable[tuple[TP, Chunk]], records_max: int
+) -> Iterator[list[tuple[TP, Batch]]]:
+    """Batches of at most so many records together, each unpacked when it is asked for."""
+    filled: list[tuple[TP, Batch]] = []
+    count = 0
+    for tp, chunk in chunks:
+        for batch in chunk.batches(records_max):
+            if filled and count + len(batch) > records_max:
+                yield filled
+                filled, count = [], 0
+            filled.append((tp, batch))
+            count += len(batch)
+    if filled:
+        yield filled
 
 
 class BatchTransport(driver.Transport):

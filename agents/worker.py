@@ -29,7 +29,7 @@ from agents.metrics import Metrics
 from agents.ownership import Ownership
 from agents.parameters import parameters_of
 from agents.raw_streams import RawStreams
-from agents.shards import Shards
+from agents.shards import BatchOutcome, Shards
 from agents.vitals import Vitals
 from agents.watchdog import Watchdog
 from streams.symbols import parse_symbols
@@ -376,31 +376,39 @@ class Worker:
     async def ingest(self, stream: Any) -> None:
         """Apply batches to engines; what fails goes to the dead-letter topic.
 
-        In: batches of one partition's records, at least once. State: the shards' engines,
-        kept by the checkpointer. Out: none; the cycles read the engines.
+        In: what a fetch brought, batches of one partition's records each, at least once. State:
+        the shards' engines, kept by the checkpointer. Out: none; the cycles read the engines.
         """
-        async for batch in stream:
-            partition = batch.partition
-            if partition not in self.ledger.partitions():
-                continue
-            if self._starting_over or await self._stepped_back(partition, batch.first_offset):
-                continue  # all of it is read again, from the beginning
+        async for batches in stream:
             generation = self.ledger.generation
-            outcome = self.shards.apply(batch)
-            self.metrics.batch(outcome)
-            if outcome.failures:
-                await self.dead_letters.keep(partition, outcome.failures)
+            together = BatchOutcome()
+            for batch in batches:
+                await self._take(batch, generation, together)
                 if self.ledger.generation != generation:
-                    continue  # assigned anew meanwhile: all of it is read again
-                self.shards.release()
-            self.ledger.advance(partition, batch.last_offset + 1)
-            self.metrics.position.labels(partition).set(batch.last_offset + 1)
-            for symbol in outcome.touched:
+                    break  # assigned anew meanwhile: all of it is read again
+            self.metrics.batch(together)
+            for symbol in together.touched:
                 self._tick(symbol)
-            if self.streams is not None:
-                self._copy(self.streams, batch)
             # Batches that wait come without a pause: cycles and heartbeats get their turn here.
             await asyncio.sleep(0)
+
+    async def _take(self, batch: Batch, generation: int, together: BatchOutcome) -> None:
+        partition = batch.partition
+        if partition not in self.ledger.partitions():
+            return
+        if self._starting_over or await self._stepped_back(partition, batch.first_offset):
+            return  # all of it is read again, from the beginning
+        outcome = self.shards.apply(batch)
+        together.add(outcome)
+        if outcome.failures:
+            await self.dead_letters.keep(partition, outcome.failures)
+            if self.ledger.generation != generation:
+                return
+            self.shards.release()
+        self.ledger.advance(partition, batch.last_offset + 1)
+        self.metrics.position[partition].set(batch.last_offset + 1)
+        if self.streams is not None:
+            self._copy(self.streams, batch)
 
     def _on_committed(self, offsets: Mapping[TP, int]) -> None:
         for tp, offset in offsets.items():

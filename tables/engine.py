@@ -11,7 +11,7 @@ minutes. An engine started 35 minutes back therefore equals one that ran from th
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from math import ceil
 from typing import Any, Final
@@ -122,7 +122,7 @@ class Engine:
         """
         outcome = self._outcome = Applied()
         read, take, symbol, applied = events.read, self._take, self.symbol, self.applied
-        kinds = dict.fromkeys(events.KINDS, 0)
+        kinds: defaultdict[str, int] = defaultdict(int)
         custom = bool(self.custom)
         try:
             for offset, raw in records:
@@ -146,8 +146,8 @@ class Engine:
                     self._refuse(offset, events.refusal(raw, error))
         finally:
             self.applied = applied
-        outcome.kinds = Counter({kind: count for kind, count in kinds.items() if count})
-        outcome.applied = outcome.kinds.total()
+        outcome.kinds = kinds
+        outcome.applied = sum(kinds.values())
         return outcome
 
     def _refuse(self, offset: int, error: Exception) -> None:

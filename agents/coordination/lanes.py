@@ -41,6 +41,7 @@ class Lane(Generic[EncoderT]):
 
     Attributes:
         due_ms: Nothing is to be written before this moment.
+        period_ms: As given; may be changed at any time, for the writes to come.
     """
 
     kind: WriteKind
@@ -48,7 +49,7 @@ class Lane(Generic[EncoderT]):
     def __init__(self, symbol: str, period_ms: int = 0) -> None:
         self.symbol = symbol
         self.due_ms = 0
-        self._period_ms = period_ms
+        self.period_ms = period_ms
         self._draft: tuple[int, EncoderT] | None = None  # (watermark, encoder)
         self._under_way: tuple[Write, tuple[int, EncoderT]] | None = None
         self._attempts = 0
@@ -115,7 +116,7 @@ class Lane(Generic[EncoderT]):
         self._under_way = None
         if code.stored:
             self._watermark = max(self._watermark, write.watermark)
-            self.due_ms = now_ms + self._period_ms
+            self.due_ms = now_ms + self.period_ms
 
     def failed(self, write: Write, now_ms: int) -> bool:
         """The try came to nothing, or its outcome is unknown.

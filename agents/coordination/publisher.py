@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from agents.coordination.connections import FAILURES, failure_reason
 from agents.coordination.lanes import ReportEncoder, ReportLane, TickEncoder, TickLane, Write
 from agents.coordination.lease_state import Lease
-from agents.coordination.sink import CoordinationSink, NullSink
+from agents.coordination.sink import CoordinationSink, NullSink, WriteKind
 from agents.coordination.tasks import end
 from lua import PublishCode, ReportWrite, Scripts
 from tapeline.clock import Clock, SystemClock
@@ -17,6 +18,13 @@ from tapeline.logging import get_logger
 
 BATCH_WRITES: Final = 32
 """Most writes in one round trip: what is encoded for it keeps the event loop busy."""
+
+BATCH_TICKS: Final = 8
+"""Of them at least for ticks, where some wait: reports go first, and starve nobody."""
+
+TICKS_PER_S: Final = 600
+"""Most ticks a second of one process, dealt out evenly: with hundreds of symbols of 20 ticks a
+second each there would be time for nothing else."""
 
 BATCH_BYTES: Final = 2_000_000
 FLUSH_S: Final = 1.0
@@ -51,7 +59,8 @@ class Publisher:
         scripts: On a client that neither retries nor waits (`Connections.writer`).
         leases: Under which to write.
         ttl_ms: Life of report and tick, anew with each accepted write.
-        tick_period_ms: Least time between two writes of one symbol's tick.
+        tick_period_ms: Least time between two writes of one symbol's tick; longer where so many
+            symbols have ticks that `TICKS_PER_S` would be passed.
         timeout_s: Longest wait for a batch's replies.
         clock: Stamps and due times.
         sink: Whoever counts.
@@ -74,7 +83,8 @@ class Publisher:
         self._sink = sink or NullSink()
         self._reports: dict[str, ReportLane] = {}
         self._ticks: dict[str, TickLane] = {}
-        self._ready: dict[AnyLane, None] = {}
+        self._ticking: set[str] = set()
+        self._ready: dict[WriteKind, dict[AnyLane, None]] = {"report": {}, "tick": {}}
         self._timers: dict[AnyLane, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
         self._answer = asyncio.Event()  # set and cleared at once: wakes whoever waits
@@ -142,7 +152,9 @@ class Publisher:
         if not lane.put(watermark, encode):
             self._sink.stale(symbol, "tick")
             return
-        if lane not in self._ready and lane not in self._timers:
+        self._ticking.add(symbol)
+        lane.period_ms = max(self._tick_period_ms, len(self._ticking) * 1000 // TICKS_PER_S)
+        if lane not in self._ready["tick"] and lane not in self._timers:
             self._schedule(lane)
 
     def resume(self, symbol: str) -> None:
@@ -154,6 +166,7 @@ class Publisher:
     def clear(self, symbols: Iterable[str]) -> None:
         """Forget what waits of symbols given up."""
         for symbol in symbols:
+            self._ticking.discard(symbol)
             for lane in (self._reports.get(symbol), self._ticks.get(symbol)):
                 if lane is not None:
                     lane.clear()
@@ -168,7 +181,7 @@ class Publisher:
 
     def _schedule(self, lane: AnyLane) -> None:
         """Have the lane looked at when it falls due; not at all while it has no lease."""
-        if lane in self._ready or self._leases.current(lane.symbol) is None:
+        if lane in self._ready[lane.kind] or self._leases.current(lane.symbol) is None:
             return
         wait_ms = lane.due_ms - self._clock.monotonic_ms()
         if wait_ms <= 0:
@@ -182,7 +195,7 @@ class Publisher:
         self._schedule(lane)
 
     def _make_ready(self, lane: AnyLane) -> None:
-        self._ready[lane] = None
+        self._ready[lane.kind][lane] = None
         self._wake.set()
 
     # --- writing -------------------------------------------------------------------------------
@@ -205,9 +218,7 @@ class Publisher:
         """The next batch, encoded; of lanes whose lease is valid and that are due."""
         batch: list[tuple[AnyLane, Write]] = []
         size = 0
-        while self._ready and len(batch) < BATCH_WRITES and size < BATCH_BYTES:
-            lane = next(iter(self._ready))
-            del self._ready[lane]
+        while size < BATCH_BYTES and (lane := self._next(len(batch))) is not None:
             lease = self._leases.current(lane.symbol)
             if lease is None:
                 continue
@@ -225,8 +236,22 @@ class Publisher:
                 self._schedule(lane)
         return batch
 
+    def _next(self, taken: int) -> AnyLane | None:
+        """The lane whose turn it is, when so many are in the batch already."""
+        reports, ticks = self._ready["report"], self._ready["tick"]
+        if taken >= BATCH_WRITES:
+            return None
+        first = reports if not ticks or taken < BATCH_WRITES - BATCH_TICKS else ticks
+        ready = first or reports or ticks
+        if not ready:
+            return None
+        lane = next(iter(ready))
+        del ready[lane]
+        return lane
+
     async def _write(self, batch: list[tuple[AnyLane, Write]]) -> None:
         answers: Sequence[PublishCode | BaseException]
+        began_s = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
                 answers = await self._scripts.publish_many(
@@ -239,6 +264,7 @@ class Publisher:
             self._sink.failed(failure_reason(error))
             answers = [error] * len(batch)
         else:
+            self._sink.round_trip(time.perf_counter() - began_s)
             if self._away:
                 log.info("publisher.redis_back")
             self._away = False

@@ -14,6 +14,10 @@ class CoordinationSink(Protocol):
         """A write of ``size`` bytes was accepted, now or by an earlier try."""
         ...
 
+    def round_trip(self, seconds: float) -> None:
+        """Redis has answered a batch of writes."""
+        ...
+
     def split(self, symbol: str, size: int) -> None:
         """A report was too large and was split; ``size`` is both parts' bytes."""
         ...
@@ -49,6 +53,8 @@ class NullSink:
     """Counts nothing; a base for sinks that care for a part."""
 
     def published(self, symbol: str, kind: WriteKind, size: int) -> None: ...
+
+    def round_trip(self, seconds: float) -> None: ...
 
     def split(self, symbol: str, size: int) -> None: ...
 

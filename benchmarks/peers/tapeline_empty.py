@@ -44,12 +44,13 @@ def main() -> None:
 
     @app.agent(topic, name="count")
     async def count(stream: Any) -> None:
-        async for batch in stream:
-            if decoding:
-                for record in batch.records():
-                    events.decode(record.value)
-            ledger.advance(batch.partition, batch.last_offset + 1)
-            meter.add(len(batch))
+        async for batches in stream:
+            for batch in batches:
+                if decoding:
+                    for record in batch.records():
+                        events.decode(record.value)
+                ledger.advance(batch.partition, batch.last_offset + 1)
+                meter.add(len(batch))
 
     sys.argv = [sys.argv[0], "worker", "--without-web", "-l", "warn"]
     app.main()

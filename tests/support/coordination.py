@@ -31,6 +31,9 @@ class RecordingSink(NullSink):
         self.counts[f"published:{kind}"] += 1
         self.counts[f"published:{symbol}"] += 1
 
+    def round_trip(self, seconds: float) -> None:
+        self.counts["round_trips"] += 1
+
     def split(self, symbol: str, size: int) -> None:
         self.counts["split"] += 1
 

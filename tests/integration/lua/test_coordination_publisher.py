@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from redis.asyncio import Redis
 
+from agents.coordination.publisher import BATCH_TICKS, BATCH_WRITES, TICKS_PER_S
 from lua import Keys, Scripts
 from tapeline.clock import SystemClock
 from tests.support.coordination import Desk, desk, encoder, tick_encoder, until
@@ -14,6 +16,16 @@ from tests.support.redis_process import RedisProcess
 
 KEYS = Keys()
 LEASE, COUNTER, META = KEYS.writer("X")
+
+
+def noted(written: list[str], what: str, encode: Any) -> Any:
+    """The encoder, and a note of when it is asked."""
+
+    def encoded(*order: int) -> Any:
+        written.append(what)
+        return encode(*order)
+
+    return encoded
 
 
 async def word(node: Desk, key: str = "report:X") -> object:
@@ -116,6 +128,42 @@ async def test_ticks_are_written_at_most_once_a_period_and_the_last_one_always(
         await until(lambda: not node.publisher._waiting())
         assert await word(node, "tick:X") == f"t{number}"
         assert 4 <= published(node, "tick") <= 7
+
+
+async def test_reports_go_first_and_ticks_are_not_forgotten(
+    server: RedisProcess, redis: Redis
+) -> None:
+    """However many reports wait, a part of each round trip is the ticks'."""
+    symbols = [f"S{number:02}" for number in range(40)]
+    async with desk(server.url) as node:
+        await node.hold(*symbols)
+        written: list[str] = []
+        for symbol in symbols:
+            node.publisher.put_tick(symbol, 1, noted(written, "tick", tick_encoder(symbol)))
+            node.publisher.put(symbol, 1, noted(written, "report", encoder(symbol)))
+        assert await node.publisher.flush()
+        first = written[:BATCH_WRITES]
+        assert first.count("tick") == BATCH_TICKS
+        assert first[:24] == ["report"] * 24
+        assert written.count("report") == written.count("tick") == 40
+
+
+async def test_many_symbols_share_the_ticks_there_may_be(
+    server: RedisProcess, redis: Redis
+) -> None:
+    """Not more often than the period, and with many symbols less often."""
+    symbols = [f"S{number}" for number in range(60)]
+    async with desk(server.url) as node:
+        await node.hold(*symbols)
+        began = time.monotonic()
+        for number in range(100):
+            for symbol in symbols:
+                node.publisher.put_tick(symbol, number, tick_encoder(symbol))
+            await asyncio.sleep(0.01)
+        seconds = time.monotonic() - began
+        # One each at once, and the rest as the budget allows.
+        assert published(node, "tick") <= 60 + TICKS_PER_S * seconds * 1.1
+        assert published(node, "tick") >= 2 * 60
 
 
 async def test_without_a_lease_nothing_is_written_until_there_is_one(

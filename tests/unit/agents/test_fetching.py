@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -144,6 +145,9 @@ class FakeFetcher:
         self._wait_consume_future = None
         self.notified = 0
         self.waiter: asyncio.Future[None] | None = None
+
+    def want(self, partitions: Collection[TP]) -> None:
+        pass
 
     def _notify(self, _future: object) -> None:
         self.notified += 1
