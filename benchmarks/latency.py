@@ -52,7 +52,7 @@ from tapeline.stack.programs import program
 PARTITIONS = 64
 """The product's default."""
 
-WARM_UP_S = 5.0
+WARM_UP_S = 10.0
 ANSWER_S = 60.0
 PINGS = 200
 

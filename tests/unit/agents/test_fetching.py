@@ -6,10 +6,11 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Collection
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.consumer.fetcher import FetchError, FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -17,7 +18,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.fetching import Chunk, chunk_of, fetched_records
+from agents.fetching import Chunk, PacedFetcher, chunk_of, fetched_records
 
 A, B, OTHER = TP("events", 0), TP("events", 1), TP("changelog", 0)
 
@@ -224,3 +225,78 @@ def test_nothing_holds_a_chunk_s_bytes_once_it_is_unpacked() -> None:
         assert records() is None
     finally:
         gc.enable()
+
+
+class Node:
+    """A fetcher whose base class is asked what it was asked for, and brings what it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, brings: list[TP]) -> None:
+        self.asked: list[list[TP]] = []
+        fetcher: Any = object.__new__(Fetcher)
+        fetcher._records = {}
+        fetcher._in_flight = {1}
+        fetcher._fetch_waiters = set()
+        fetcher._wait_consume_future = asyncio.get_running_loop().create_future()
+        PacedFetcher.seat(SimpleNamespace(_fetcher=fetcher))
+        self.fetcher: PacedFetcher = fetcher
+
+        async def proc(one: Any, _assignment: Any, _node: int, _request: Any) -> bool:
+            one._records.update(dict.fromkeys(brings))
+            return bool(brings)
+
+        def actions(_one: Any, assignment: Any) -> None:
+            self.asked.append(assignment.tps)
+
+        monkeypatch.setattr(Fetcher, "_proc_fetch_request", proc)
+        monkeypatch.setattr(Fetcher, "_get_actions_per_node", actions)
+
+
+async def test_what_came_is_handed_on_before_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And behind it the node is free again, which aiokafka would overlook."""
+    node = Node(monkeypatch, [A])
+    waiter = asyncio.get_running_loop().create_future()
+    node.fetcher._fetch_waiters.add(waiter)
+    fetching = asyncio.create_task(node.fetcher._proc_fetch_request(None, 1, None))
+    await asyncio.sleep(0)
+    assert waiter.done()
+    assert not fetching.done()
+    assert node.fetcher._in_flight == {1}
+    await fetching
+    assert node.fetcher._in_flight == set()
+
+
+@pytest.mark.parametrize(("brought", "period_s"), [(0, 0.006), (15, 0.006), (64, 0.0256)])
+async def test_the_more_partitions_bring_something_the_longer_the_pause(
+    monkeypatch: pytest.MonkeyPatch, brought: int, period_s: float
+) -> None:
+    """Timed by the loop's own clock, and never shorter."""
+    node = Node(monkeypatch, [TP("events", n) for n in range(brought)])
+    began_s = asyncio.get_running_loop().time()
+    await node.fetcher._proc_fetch_request(None, 1, None)
+    assert asyncio.get_running_loop().time() - began_s >= period_s * 0.95
+
+
+async def test_only_what_is_wanted_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But what has no position yet gets one."""
+    node = Node(monkeypatch, [])
+
+    class Assigned:
+        tps = (A, B, OTHER)
+
+        def state_value(self, tp: TP) -> Any:
+            return SimpleNamespace(has_valid_position=tp != B)
+
+    node.fetcher._get_actions_per_node(Assigned())
+    assert node.asked == [[B]]
+    node.fetcher.want({A})
+    assert node.fetcher._wait_consume_future.done()  # it looks again at once
+    node.fetcher._get_actions_per_node(Assigned())
+    assert node.asked[-1] == [A, B]
+    again = node.fetcher._wait_consume_future = asyncio.get_running_loop().create_future()
+    node.fetcher.want({A})
+    assert not again.done()
+
+
+def test_another_class_of_fetcher_is_refused() -> None:
+    with pytest.raises(TypeError, match="FakeFetcher where Fetcher was expected"):
+        PacedFetcher.seat(SimpleNamespace(_fetcher=FakeFetcher()))

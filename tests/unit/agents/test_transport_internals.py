@@ -55,6 +55,8 @@ def test_fausts_consumer_still_has(name: str) -> None:
         (consumers.Consumer, "on_partitions_revoked", ["self", "revoked"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
         (GroupCoordinator, "_do_rejoin_group", ["self", "subscription"]),
+        (Fetcher, "_proc_fetch_request", ["self", "assignment", "node_id", "request"]),
+        (Fetcher, "_get_actions_per_node", ["self", "assignment"]),
         (GroupCoordinator, "_do_commit_offsets", ["self", "assignment", "offsets"]),
     ],
 )
