@@ -52,6 +52,7 @@ lock: ## resolve requirements/*.txt anew (needs uv); ARGS="--upgrade"
 	$(COMPILE) --constraint requirements/dev.txt pyproject.toml -o requirements/core.txt
 	$(COMPILE) --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
+	$(COMPILE) $(ARGS) requirements/cryptofeed.in -o requirements/cryptofeed.txt
 	@! grep -n '://' requirements/*.txt || { echo "lock: an address got into a lock" >&2; exit 1; }
 
 clean: ## remove .venv, caches and build output

@@ -75,7 +75,12 @@ class Vitals:
             joined=self._joined,
             recovery=self._recovery(),
             taken={p: taken_offset(client, self._topic, p) for p in partitions},
-            undone=frozenset(m.partition for m in list(consumer.unacked) if m.topic == self._topic),
+            undone=frozenset(
+                batch.partition
+                for message in list(consumer.unacked)
+                if message.topic == self._topic
+                for batch in message.value
+            ),
             positions={p: self._ledger.position(p) for p in partitions},
             committable={p: self._ledger.committable(p) for p in partitions},
             committed={p: self._committed.get(p, -1) for p in partitions},

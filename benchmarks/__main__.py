@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks import (
+    bridge,
     cold_start,
     docs,
     engine,
@@ -22,6 +23,7 @@ from benchmarks import (
 
 BENCHMARKS: dict[str, results.Main] = {
     "engine": engine.main,
+    "bridge": bridge.main,
     "simulator_likeness": simulator_likeness.main,
     "throughput": throughput.main,
     "latency": latency.main,
@@ -31,6 +33,7 @@ BENCHMARKS: dict[str, results.Main] = {
 
 ALL: dict[str, tuple[str, list[str]]] = {
     "engine": ("engine", []),
+    "bridge": ("bridge", []),
     "simulator_likeness": ("simulator_likeness", []),
     "throughput": ("throughput", []),
     "latency": ("latency", []),
@@ -41,7 +44,7 @@ ALL: dict[str, tuple[str, list[str]]] = {
 }
 """What `all` runs, by the name its result is kept under."""
 
-TAKE_RECORDINGS = {"engine", "simulator_likeness", "throughput"}
+TAKE_RECORDINGS = {"engine", "bridge", "simulator_likeness", "throughput"}
 
 
 def kept_as(name: str, argv: list[str]) -> str:

@@ -222,6 +222,29 @@ def memory(found: Result) -> str:
     )
 
 
+def bridge(found: Result) -> str:
+    """A frame's way through the bridge, beside cryptofeed."""
+    rows = [
+        (
+            name,
+            f"{row['frames']:,}",
+            f"{row['tapeline_us']:.2f}",
+            f"{row['cryptofeed_us']:.2f}" if row["cryptofeed_us"] else found["missing"],
+            f"{row['ratio']:.2f}x" if row["ratio"] else "",
+        )
+        for name, row in found["rows"].items()
+    ]
+    return "\n\n".join(
+        (
+            "### The bridge: parsing and assembly of recorded frames",
+            f"`{found['command']}`: {described(found['machine'])}. One core, microseconds a frame; "
+            "goal: 5 times as fast as cryptofeed. Stamped and encoded as records as well: "
+            f"{found['with_records_us']:.2f}.",
+            rows_of(("frames", "count", "Tapeline", "cryptofeed", "Tapeline is"), rows),
+        )
+    )
+
+
 def section() -> str:
     """All that was measured, in Markdown; without what was not."""
     parts = []
@@ -234,6 +257,8 @@ def section() -> str:
         parts.append(cold_start(found))
     if (found := results.kept("memory")) is not None:
         parts.append(memory(found))
+    if (found := results.kept("bridge")) is not None:
+        parts.append(bridge(found))
     return "\n\n".join(parts)
 
 

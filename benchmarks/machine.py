@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PEERS_PYTHON = ROOT / ".cache" / "venv-bench" / "bin" / "python"
+CRYPTOFEED_PYTHON = ROOT / ".cache" / "venv-cryptofeed" / "bin" / "python"
 
 _OURS = ("faust-streaming", "aiokafka", "msgspec", "numpy", "orjson", "redis")
 _PEERS = ("quixstreams", "bytewax", "confluent-kafka", "msgspec", "numpy")
@@ -62,10 +63,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def peers_ready() -> str:
-    """Make the peers' environment; why there is none, "" where there is one."""
+def peers_ready(name: str = "bench") -> str:
+    """Make an environment of peers; why there is none, "" where there is one."""
     made = subprocess.run(
-        [str(ROOT / "requirements" / "bench.sh")],
+        [str(ROOT / "requirements" / "bench.sh"), name],
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
         text=True,

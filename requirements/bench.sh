@@ -1,13 +1,18 @@
 #!/bin/sh
-# Makes .cache/venv-bench, the environment of the peers that the benchmarks run beside Tapeline.
+# Makes .cache/venv-NAME, an environment of peers that the benchmarks run beside Tapeline, out of
+# requirements/NAME.txt; NAME is `bench` if not given.
 #
 # Apart from .venv, because what they depend on must not touch the product's versions.
 set -eu
 cd "$(dirname "$0")/.."
 exec >&2
 
-lock=requirements/bench.txt
-venv=.cache/venv-bench
+name=${1:-bench}
+lock=requirements/$name.txt
+venv=.cache/venv-$name
+# Wheels only, but for peers that there are none of.
+binary="--only-binary :all:"
+[ "$name" = bench ] || binary=
 stamp=$venv/.made-from
 python=${PYTHON:-.venv/bin/python}
 
@@ -20,11 +25,11 @@ rm -rf $venv
 mkdir -p .cache
 if command -v uv >/dev/null 2>&1; then
     uv venv --quiet --no-project --python "$python" $venv
-    uv pip install --quiet --compile-bytecode --python $venv/bin/python --only-binary :all: \
+    uv pip install --quiet --compile-bytecode --python $venv/bin/python $binary \
         --require-hashes -r $lock
 else
     "$python" -m venv $venv
-    $venv/bin/python -m pip --disable-pip-version-check --quiet install --only-binary :all: \
+    $venv/bin/python -m pip --disable-pip-version-check --quiet install $binary \
         --require-hashes -r $lock
 fi
 printf '%s\n' "$wanted" >$stamp

@@ -43,10 +43,15 @@ class Ladder:
         return before
 
     def update(self, levels: Iterable[tuple[int, int]]) -> None:
-        """`set` each of these in turn."""
-        put = self.set
+        """`set` each of these in turn, without a call for each."""
+        sizes, prices = self.sizes, self.prices
         for px, sz in levels:
-            put(px, sz)
+            if sz:
+                if px not in sizes:
+                    insort(prices, px)
+                sizes[px] = sz
+            elif sizes.pop(px, 0):
+                del prices[bisect_left(prices, px)]
 
     def change(
         self,
