@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
+
+from streams.chunks import Chunk
 
 
 class RawRecord(Protocol):
@@ -74,3 +77,10 @@ def batch_of(partition: int, records: Iterable[RawRecord]) -> Batch | None:
         by_key.setdefault(other.key, []).append((other.offset, other.value))
     last_offset = max(values[-1][0], others[-1].offset) if others else values[-1][0]
     return Batch(partition, first.offset, last_offset, by_key)
+
+
+def batches_of(chunk: Chunk, records_max: int) -> Iterator[Batch]:
+    """A chunk's records, in batches of at most so many, each unpacked when it is asked for."""
+    records = chunk.records()
+    while (batch := batch_of(chunk.partition, islice(records, records_max))) is not None:
+        yield batch

@@ -20,10 +20,11 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
-from agents.batches import Batch
-from agents.fetching import Chunk, PacedFetcher, fetched_records
+from agents.batches import Batch, batches_of
+from agents.fetching import PacedFetcher, fetched_chunks
 from agents.group import SeatedCoordinator
 from agents.ledger import CommitLedger
+from streams.chunks import Chunk
 
 FETCH_WAIT_MS = 50
 """How long the broker may hold a fetch that finds nothing. Stock Faust says 1500: partitions
@@ -82,7 +83,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            return await fetched_records(
+            return await fetched_chunks(
                 fetcher,
                 active_partitions,
                 timeout or 0.0,
@@ -278,7 +279,7 @@ def _filled(
     filled: list[tuple[TP, Batch]] = []
     count = 0
     for tp, chunk in chunks:
-        for batch in chunk.batches(records_max):
+        for batch in batches_of(chunk, records_max):
             if filled and count + len(batch) > records_max:
                 yield filled
                 filled, count = [], 0

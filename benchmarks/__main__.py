@@ -16,6 +16,7 @@ from benchmarks import (
     engine,
     latency,
     memory,
+    replay,
     results,
     simulator_likeness,
     throughput,
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, results.Main] = {
     "latency": latency.main,
     "cold_start": cold_start.main,
     "memory": memory.main,
+    "replay": replay.main,
 }
 
 ALL: dict[str, tuple[str, list[str]]] = {
@@ -41,6 +43,7 @@ ALL: dict[str, tuple[str, list[str]]] = {
     "latency_100_ms": ("latency", ["--symbols", "50", "--period-ms", "100"]),
     "cold_start": ("cold_start", []),
     "memory": ("memory", []),
+    "replay": ("replay", []),
 }
 """What `all` runs, by the name its result is kept under."""
 

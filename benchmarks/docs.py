@@ -222,6 +222,28 @@ def memory(found: Result) -> str:
     )
 
 
+def replay(found: Result) -> str:
+    """A topic's way through ``tapeline replay``."""
+    rows = [
+        (
+            f"{run['workers']} process{'es' if run['workers'] > 1 else ''}",
+            f"{run['records_per_s']:,}",
+            f"{run['reports']:,}",
+            f"`{run['digest'][:16]}`",
+        )
+        for run in found["runs"]
+    ]
+    return "\n\n".join(
+        (
+            "### Replay of a topic",
+            f"`{found['command']}`: {described(found['machine'])}. {found['records']:,} records of "
+            "the standard mix, the whole command timed; goal 100,000 records/s, and the same "
+            f"digest each time ({'reached' if found['same'] else '**not reached**'}).",
+            rows_of(("", "records/s", "reports", "digest"), rows),
+        )
+    )
+
+
 def bridge(found: Result) -> str:
     """A frame's way through the bridge, beside cryptofeed."""
     rows = [
@@ -257,6 +279,8 @@ def section() -> str:
         parts.append(cold_start(found))
     if (found := results.kept("memory")) is not None:
         parts.append(memory(found))
+    if (found := results.kept("replay")) is not None:
+        parts.append(replay(found))
     if (found := results.kept("bridge")) is not None:
         parts.append(bridge(found))
     return "\n\n".join(parts)

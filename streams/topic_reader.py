@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from streams.chunks import Chunk, fetched_records
 from streams.topics import admin_of, bootstrap_servers, partition_counts
 from tapeline.errors import TopicError
 
-BATCH_RECORDS: Final = 4000
 FETCH_MS: Final = 500
 STALL_S: Final = 30.0
 """Without any record, though there should be some."""
 
-PARTITION_BYTES: Final = 1_048_576
+PARTITION_BYTES: Final = 262_144
 """Fetched ahead of one partition: what memory is bounded by."""
 
 
@@ -100,7 +100,7 @@ class TopicReader:
 
     async def first_from(
         self, partition: int, span: Span, patience_s: float = STALL_S
-    ) -> ConsumerRecord | None:
+    ) -> Any | None:
         """The first record of a span; None where none is there or comes. Ends any reading."""
         self.open({partition: span})
         try:
@@ -125,10 +125,11 @@ class TopicReader:
         """No more is wanted of a partition."""
         self.left.discard(partition)
 
-    async def read(
-        self, partitions: Collection[int] | None = None
-    ) -> dict[int, list[ConsumerRecord]]:
+    async def read(self, partitions: Collection[int] | None = None) -> dict[int, list[Any]]:
         """The next records, by partition, of those named or of all that are left; maybe none yet.
+
+        Each has ``offset``, ``key``, ``value`` and ``timestamp``; of a partition they are as many
+        as one fetch brings (`PARTITION_BYTES`).
 
         Raises:
             OutOfRange: Retention has overtaken the reading.
@@ -137,8 +138,8 @@ class TopicReader:
         wanted = self.left if partitions is None else self.left.intersection(partitions)
         began_s = asyncio.get_running_loop().time()
         try:
-            answer = await self._consumer.getmany(
-                *self._tps(wanted), timeout_ms=FETCH_MS, max_records=BATCH_RECORDS
+            answer = await fetched_records(
+                self._consumer._fetcher, self._tps(wanted), FETCH_MS / 1000, 0, (self.topic,)
             )
         except OffsetOutOfRangeError as error:
             raise OutOfRange(
@@ -147,14 +148,14 @@ class TopicReader:
             ) from None
         except KafkaError as error:
             raise TopicError(f"reading {self.topic}: {error!r}") from error
-        found: dict[int, list[ConsumerRecord]] = {}
-        for tp, records in answer.items():
+        found: dict[int, list[Any]] = {}
+        for tp, chunk in answer.items():
             end = self._spans[tp.partition].end
-            inside = records
-            if records[-1].offset >= end:
-                inside = [record for record in records if record.offset < end]
-            if inside:
-                found[tp.partition] = inside
+            records = list(chunk.records()) if isinstance(chunk, Chunk) else chunk
+            while records and records[-1].offset >= end:
+                records.pop()
+            if records:
+                found[tp.partition] = records
         await self._settle(wanted)
         # Only the time spent asking counts: whoever reads may pause for as long as it likes.
         now_s = asyncio.get_running_loop().time()

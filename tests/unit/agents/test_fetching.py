@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +17,9 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.fetching import Chunk, PacedFetcher, chunk_of, fetched_records
+from agents.batches import batches_of
+from agents.fetching import PacedFetcher
+from streams.chunks import Chunk, chunk_of, fetched_records
 
 A, B, OTHER = TP("events", 0), TP("events", 1), TP("changelog", 0)
 
@@ -91,7 +92,7 @@ def test_a_chunk_holds_what_aiokafka_unpacks(
     ours, state = result(raw, offset)
     chunk = chunk_of(A, ours)
     assert chunk is not None
-    batches = list(chunk.batches(most))
+    batches = list(batches_of(chunk, most))
     assert [tuple(record) for one in batches for record in one.records()] == expected
     assert all(0 < len(one) <= most for one in batches)
     assert all(one.first_offset <= one.last_offset for one in batches)
@@ -113,7 +114,7 @@ def test_what_is_right_before_a_wrong_checksum_is_taken_first() -> None:
     both, state = result(batch(0, [b"0", b"1", b"2"]) + bytes(damaged) + batch(4, [b"4"]), 0)
     chunk = chunk_of(A, both)
     assert chunk is not None
-    assert [r.value for one in chunk.batches(9) for r in one.records()] == [b"0", b"1", b"2"]
+    assert [r.value for one in batches_of(chunk, 9) for r in one.records()] == [b"0", b"1", b"2"]
     assert state.position == 3
     assert not both.has_more()
 
@@ -146,9 +147,6 @@ class FakeFetcher:
         self._wait_consume_future = None
         self.notified = 0
         self.waiter: asyncio.Future[None] | None = None
-
-    def want(self, partitions: Collection[TP]) -> None:
-        pass
 
     def _notify(self, _future: object) -> None:
         self.notified += 1
