@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from aiokafka.consumer.fetcher import Fetcher
@@ -95,7 +95,8 @@ async def fetched_chunks(
     timeout_s: float,
     records_max: int,
     whole: Collection[str],
+    still_wanted: Callable[[], bool],
 ) -> dict[TP, Chunk | list[Any]]:
     """`streams.chunks.fetched_records`, and nothing else is fetched from now on."""
     fetcher.want(partitions)
-    return await fetched_records(fetcher, partitions, timeout_s, records_max, whole)
+    return await fetched_records(fetcher, partitions, timeout_s, records_max, whole, still_wanted)

@@ -82,6 +82,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
+        asked = self.consumer.asked_generation
+
+        def still_wanted() -> bool:
+            # An assignment since then has sought, or will: what is taken behind its seek by a
+            # call from before it would be delivered to nobody, and never again.
+            now: int = self.consumer.app.consumer_generation_id
+            return now == asked and bool(self.consumer.flow_active)
+
         with fetcher._subscriptions.fetch_context():
             return await fetched_chunks(
                 fetcher,
@@ -89,6 +97,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                 timeout or 0.0,
                 max_records or RECORDS_MAX,
                 self.consumer.batch_topics,
+                still_wanted,
             )
 
     async def on_thread_stop(self) -> None:
@@ -121,6 +130,7 @@ class BatchConsumer(driver.Consumer):
     Attributes:
         batch_topics: Topics delivered in batches; others are delivered as Faust does.
         ledger: Decides the offsets to commit for them.
+        asked_generation: The generation in which records were asked for last.
         busy_assigning: Partitions are being given up, or are assigned and not yet at work: what
             is in between is up to the group.
     """
@@ -128,6 +138,7 @@ class BatchConsumer(driver.Consumer):
     batch_topics: ClassVar[frozenset[str]] = frozenset()
     ledger: ClassVar[CommitLedger]
     busy_assigning = False
+    asked_generation = 0
     _sought = False
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
@@ -146,8 +157,6 @@ class BatchConsumer(driver.Consumer):
         self._sought = True
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP]]:
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)
         active = set(self._get_active_partitions())
         if not self._sought:
             # Recovery resumes partitions before it seeks: what is fetched in between would be
@@ -162,9 +171,11 @@ class BatchConsumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                # A rebalance while we wait makes what comes back another generation's. It is
+                if not self.flow_active:
+                    await self.wait(self.can_resume_flow)
+                # A rebalance from here on makes what comes back another generation's. It is
                 # thrown away: recovery seeks to the committed offsets before the flow resumes.
-                generation = self.app.consumer_generation_id
+                generation = self.asked_generation = self.app.consumer_generation_id
                 records, active = await self._wait_next_records(timeout=1.0)
                 await asyncio.sleep(0)
                 for reached, message in self._messages(records or {}, active):

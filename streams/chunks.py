@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain, dropwhile
 from typing import Any
 
@@ -77,6 +77,7 @@ async def fetched_records(
     timeout_s: float,
     records_max: int,
     whole: Collection[str],
+    still_wanted: Callable[[], bool] | None = None,
 ) -> dict[TopicPartition, Chunk | list[Any]]:
     """`Fetcher.fetched_records`, but the topics in ``whole`` come as chunks.
 
@@ -86,6 +87,7 @@ async def fetched_records(
         timeout_s: Longest wait for something.
         records_max: Of the partitions that do not come as chunks.
         whole: Topic names.
+        still_wanted: Asked before anything is taken; when not, it stays where it is.
 
     Raises:
         KafkaError: What the broker answered in place of records.
@@ -94,6 +96,8 @@ async def fetched_records(
     while True:
         if fetcher._subscriptions.reassignment_in_progress:
             await fetcher._subscriptions.wait_for_assignment()
+        if still_wanted is not None and not still_wanted():
+            return {}
         drained = _drained(fetcher, partitions, records_max, whole)
         left_s = ends_s - time.monotonic()
         if drained or left_s <= 0:

@@ -164,5 +164,4 @@ async def test_stopped_and_continued_is_no_stall(one: Installation, redis: Clien
     assert worker.logged("worker.stalled") == []
     assert (await worker.probe())[0] == 200
     # It joins once: who throws a seat away has the whole group wait for that seat's session.
-    assert not [line for line in worker.lines if "OffsetCommit failed" in line]
     assert len([line for line in worker.lines if "Executing _on_partitions_assigned" in line]) == 2

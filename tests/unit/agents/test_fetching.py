@@ -200,6 +200,21 @@ async def test_a_damaged_batch_takes_no_other_partition_s_records_with_it() -> N
         await drained(fetcher, A, B)
 
 
+async def test_what_is_not_wanted_any_more_stays_where_it_is() -> None:
+    """Also where it comes while somebody waits: an assignment was in between, and has sought."""
+    fetcher = FakeFetcher()
+    wanted = True
+    call = fetched_records(fetcher, {A}, 5.0, 2, {"events"}, lambda: wanted)  # type: ignore[arg-type]
+    waiting = asyncio.create_task(call)
+    await asyncio.sleep(0.01)
+    fetcher._records[A] = result(batch(0, [b"1"]), 0)[0]
+    wanted = False
+    assert fetcher.waiter is not None
+    fetcher.waiter.set_result(None)
+    assert await waiting == {}
+    assert set(fetcher._records) == {A}
+
+
 async def test_it_waits_for_something_and_no_longer_than_asked() -> None:
     fetcher = FakeFetcher()
     assert await drained(fetcher, A, timeout_s=0.01) == {}
