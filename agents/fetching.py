@@ -17,6 +17,7 @@ from typing import Any, Final
 from aiokafka.consumer.fetcher import Fetcher
 from faust.types import TP
 
+from agents.recast import recast
 from streams.chunks import Chunk, fetched_records
 
 FETCH_PERIOD_S: Final = 0.006
@@ -42,11 +43,8 @@ class PacedFetcher(Fetcher):
 
     @classmethod
     def seat(cls, consumer: Any) -> None:
-        """Have a started consumer's fetcher be of this class; aiokafka offers no place."""
-        fetcher = consumer._fetcher
-        if type(fetcher) is not Fetcher:
-            raise TypeError(f"{type(fetcher).__name__} where Fetcher was expected")
-        fetcher.__class__ = cls
+        """Have a started consumer's fetcher be of this class."""
+        recast(consumer, "_fetcher", Fetcher, cls)
 
     def want(self, partitions: Collection[TP]) -> None:
         """Fetch these from now on."""

@@ -7,6 +7,8 @@ from typing import Any
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import RebalanceInProgressError
 
+from agents.recast import recast
+
 
 class SeatedCoordinator(GroupCoordinator):
     """Commits nothing while it joins.
@@ -24,11 +26,8 @@ class SeatedCoordinator(GroupCoordinator):
 
     @classmethod
     def seat(cls, consumer: Any) -> None:
-        """Have a started consumer's coordinator be of this class; aiokafka offers no place."""
-        coordinator = consumer._coordinator
-        if type(coordinator) is not GroupCoordinator:
-            raise TypeError(f"{type(coordinator).__name__} where GroupCoordinator was expected")
-        coordinator.__class__ = cls
+        """Have a started consumer's coordinator be of this class."""
+        recast(consumer, "_coordinator", GroupCoordinator, cls)
 
     async def _do_rejoin_group(self, subscription: Any) -> bool:
         self._joining = True

@@ -10,6 +10,7 @@ from agents.batches import Batch, Kept, RawRecord, Values
 from agents.ledger import CommitLedger
 from streams.symbols import Listing
 from streams.topics import partition_of
+from tables.applied import Applied
 from tables.changelog import Checkpoint
 from tables.engine import Engine
 from tables.parameters import Parameters
@@ -44,15 +45,14 @@ class BatchOutcome:
     failures: list[tuple[RawRecord, Exception]] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
 
-    def add(self, other: BatchOutcome) -> None:
-        """Take the counts and the symbols of another; its failures are seen to by then."""
+    def add(self, other: Applied | BatchOutcome) -> None:
+        """Take another's counts; failures and symbols are the caller's."""
         self.applied += other.applied
         self.skipped += other.skipped
         for what, count in other.counts.items():
             self.counts[what] += count
         for kind, count in other.kinds.items():
             self.kinds[kind] += count
-        self.touched |= other.touched
 
 
 class Shards:
@@ -196,12 +196,7 @@ class Shards:
             return []
         before = engine.applied
         applied = engine.apply(values)
-        outcome.applied += applied.applied
-        outcome.skipped += applied.skipped
-        for what, count in applied.counts.items():
-            outcome.counts[what] += count
-        for kind, count in applied.kinds.items():
-            outcome.kinds[kind] += count
+        outcome.add(applied)
         if applied.failures:
             self._withheld.add(symbol)
         if engine.applied > before:

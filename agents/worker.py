@@ -400,6 +400,7 @@ class Worker:
             return  # all of it is read again, from the beginning
         outcome = self.shards.apply(batch)
         together.add(outcome)
+        together.touched |= outcome.touched
         if outcome.failures:
             await self.dead_letters.keep(partition, outcome.failures)
             if self.ledger.generation != generation:
