@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from benchmarks.commands import json_of
 from benchmarks.machine import CRYPTOFEED_PYTHON, ROOT, described, machine, peers_ready
 from streams import events
 from streams.capture.dialects import dialect_of
@@ -128,17 +128,11 @@ def as_cryptofeed_knows(frame: str) -> str:
 
 def beside(path: Path) -> dict[str, Any]:
     """cryptofeed's figures."""
-    ran = subprocess.run(
-        [str(CRYPTOFEED_PYTHON), str(ROOT / "benchmarks" / "peers" / "cryptofeed_frames.py"), path],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
+    return json_of(
+        "bridge: cryptofeed",
+        [CRYPTOFEED_PYTHON, ROOT / "benchmarks" / "peers" / "cryptofeed_frames.py", path],
+        timeout_s=TIMEOUT_S,
     )
-    if ran.returncode:
-        raise SystemExit(f"bridge: cryptofeed ended with {ran.returncode}:\n{ran.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(ran.stdout)
-    return found
 
 
 def measured(tape: Tape, repeats: int) -> dict[str, Any]:

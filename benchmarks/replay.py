@@ -13,12 +13,12 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import Any
 
 from benchmarks import mix
+from benchmarks.commands import json_of
 from benchmarks.machine import ROOT, described, machine
 from benchmarks.servers import Bench, servers
 
@@ -31,17 +31,12 @@ TIMEOUT_S = 900.0
 def replay(env: dict[str, str], workers: int) -> dict[str, Any]:
     """One replay's summary, and how long the command took."""
     began = time.perf_counter()
-    ran = subprocess.run(
+    found = json_of(
+        "replay:",
         [sys.executable, "-m", "tapeline.cli", "replay", "--json", "--workers", str(workers)],
         env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
+        timeout_s=TIMEOUT_S,
     )
-    if ran.returncode:
-        raise SystemExit(f"replay: ended with {ran.returncode}:\n{ran.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     found["command_s"] = round(time.perf_counter() - began, 3)
     return found
 
