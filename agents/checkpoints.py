@@ -34,6 +34,19 @@ SendChangelog = Callable[[int, bytes, bytes | None], Any]
 class Checkpointer:
     """Writes checkpoints of dirty symbols.
 
+    Args:
+        shards: Where the engines are.
+        send: The way to the changelog.
+        token_of: Under which token a symbol's state is kept.
+        metrics: Whoever counts.
+        clock: For what is due.
+        period_ms: Time between two checkpoints of a symbol.
+        seated: Whether the partitions are ours at this moment, for certain. Between two assignments
+            engines go on, and what they come to is the next owner's to keep: under our token it
+            could count for more than what that owner keeps under its own, while its commits go
+            past it.
+        may_keep: Whether a symbol's state may replace one that is kept under the given token.
+
     Attributes:
         tokens: Token of the newest acknowledged checkpoint by symbol.
     """
@@ -46,6 +59,8 @@ class Checkpointer:
         metrics: Metrics,
         clock: Clock,
         period_ms: int,
+        seated: Callable[[], bool] = lambda: True,
+        may_keep: Callable[[str, int], bool] = lambda _symbol, _stored: True,
     ) -> None:
         self._shards = shards
         self._send = send
@@ -53,6 +68,7 @@ class Checkpointer:
         self._metrics = metrics
         self._clock = clock
         self._grid = Grid(period_ms)
+        self._seated, self._may_keep = seated, may_keep
         self.tokens: dict[str, int] = {}
         self._stored: dict[str, set[int]] = {}
 
@@ -81,7 +97,10 @@ class Checkpointer:
         await self._save([s for s in self._shards.symbols() if self._shards.may_save(s)])
 
     async def _save(self, symbols: list[str]) -> None:
-        await asyncio.gather(*(self._save_one(symbol) for symbol in symbols))
+        if not self._seated():
+            return
+        ours = [s for s in symbols if self._may_keep(s, self.tokens.get(s, 0))]
+        await asyncio.gather(*(self._save_one(symbol) for symbol in ours))
 
     async def _save_one(self, symbol: str) -> None:
         shards = self._shards

@@ -77,12 +77,14 @@ class Cycles:
         self._fast = Grid(settings.report_period_ms)
         self._slow = Grid(settings.slow_period_ms)
         self._slow_parts: dict[str, tuple[SlowPart, Position]] = {}
+        self._served: set[str] = set()
         self._skipped = {"fast": 0, "slow": 0}
         self._warned_ms = 0
 
     def refresh(self) -> None:
         """The owned symbols have changed."""
         symbols = self._owned()
+        self._served = set(symbols)
         now_ms = self._clock.now_ms()
         self._fast.set_symbols(symbols, now_ms)
         self._slow.set_symbols(symbols, now_ms)
@@ -91,6 +93,12 @@ class Cycles:
         for symbol in symbols:
             if symbol not in self._slow_parts and self._ready(symbol) is not None:
                 self._run_slow(symbol)
+
+    def now(self, symbol: str) -> None:
+        """A report of this symbol at once, beside its grid: it has just become ours to write."""
+        if symbol not in self._served:
+            self.refresh()
+        self._run_fast(symbol)
 
     async def run(self) -> None:
         """Serve both grids until cancelled."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import RebalanceInProgressError
 
 from agents.recast import recast
+from tapeline.clock import SystemClock
+
+CERTAIN_MS: Final = 3000
+"""A seat is certain for so long after the coordinator has confirmed it."""
+
+_CLOCK: Final = SystemClock()
 
 
 class SeatedCoordinator(GroupCoordinator):
@@ -23,6 +29,7 @@ class SeatedCoordinator(GroupCoordinator):
     """
 
     _joining = False
+    _confirmed_ms: int | None = None
 
     @classmethod
     def seat(cls, consumer: Any) -> None:
@@ -35,7 +42,25 @@ class SeatedCoordinator(GroupCoordinator):
             joined: bool = await super()._do_rejoin_group(subscription)
         finally:
             self._joining = False
+        if joined:
+            self._confirmed_ms = _CLOCK.monotonic_ms()
         return joined
+
+    async def _do_heartbeat(self) -> bool:
+        asked_ms = _CLOCK.monotonic_ms()
+        accepted: bool = await super()._do_heartbeat()
+        self._confirmed_ms = asked_ms if accepted else None
+        return accepted
+
+    def is_certain(self) -> bool:
+        """Whether the group has said lately that we are in it."""
+        confirmed_ms = self._confirmed_ms
+        return (
+            confirmed_ms is not None
+            and self.generation >= 0
+            and not self._joining
+            and _CLOCK.monotonic_ms() - confirmed_ms < CERTAIN_MS
+        )
 
     async def _do_commit_offsets(self, assignment: Any, offsets: Any) -> None:
         if self._joining or self.generation < 0:

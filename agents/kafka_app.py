@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from typing import Any, Final
 
 import faust
@@ -11,6 +13,7 @@ from faust.tables.recovery import Recovery
 from faust.types import TP
 from yarl import URL
 
+from agents.assignor import HrwAssignor, url_of
 from agents.eviction import client_id
 from agents.ledger import CommitLedger
 from agents.store import EngineTable
@@ -169,6 +172,8 @@ class TapelineApp(faust.App):
         ledger: Decides which offsets are committed.
         on_prelude: Awaited at the start, before the group is joined.
         on_recovered: Awaited at each assignment after tables are recovered, before records flow.
+        on_flow_stopping: Told before partitions are given up, at each assignment.
+        on_leaving: Awaited at a stop while everything still runs.
         on_draining: Awaited at a stop after the flow has ended, before offsets are committed.
         on_closing: Awaited at a stop after offsets are committed.
         on_committed: Told of offsets committed.
@@ -180,6 +185,8 @@ class TapelineApp(faust.App):
     ledger: CommitLedger
     on_prelude: Any = None
     on_recovered: Any = None
+    on_flow_stopping: Any = None
+    on_leaving: Any = None
     on_draining: Any = None
     on_closing: Any = None
     on_committed: Any = None
@@ -196,6 +203,17 @@ class TapelineApp(faust.App):
         if self.on_prelude is not None:
             await self.on_prelude()
         await super().on_start()
+
+    async def stop(self) -> None:
+        """Others take over first; then Faust stops."""
+        if (
+            self.on_leaving is not None
+            and not self._stopped.is_set()
+            and not self._crashed.is_set()
+        ):
+            leaving, self.on_leaving = self.on_leaving, None
+            await leaving()
+        await super().stop()
 
     async def on_stop(self) -> None:
         """Faust drains and commits; then what lives beside it may go.
@@ -221,10 +239,24 @@ class TapelineApp(faust.App):
         await super()._consumer_wait_empty(consumer, logger)
 
 
-def create_kafka_app(settings: Settings, ledger: CommitLedger) -> tuple[TapelineApp, Any, Any]:
-    """The application, its events topic and its table."""
+def create_kafka_app(
+    settings: Settings, ledger: CommitLedger, symbols: Counter[int]
+) -> tuple[TapelineApp, Any, Any]:
+    """The application, its events topic and its table.
+
+    Args:
+        settings: Of the worker.
+        ledger: Decides which offsets are committed.
+        symbols: How many listed symbols each partition has.
+    """
     BatchConsumer.batch_topics = frozenset({settings.events_topic})
     BatchConsumer.ledger = ledger
+    HrwAssignor.node_id = settings.node_id
+    HrwAssignor.weight = settings.node_weight
+    HrwAssignor.started_ms = time.time_ns() // 1_000_000
+    HrwAssignor.sticky_pct = settings.hrw_sticky_pct
+    HrwAssignor.symbols = symbols
+    HrwAssignor.events_topic = settings.events_topic
     app = TapelineApp(
         settings.app_id,
         broker=[URL(f"kafka://{server}") for server in bootstrap_servers(settings.kafka_url)],
@@ -233,6 +265,8 @@ def create_kafka_app(settings: Settings, ledger: CommitLedger) -> tuple[Tapeline
         autodiscover=False,
         version=1,
         web_enabled=False,
+        # Never opened: members are told apart by it.
+        canonical_url=URL(url_of(settings.node_id)),
         topic_disable_leader=True,
         topic_allow_declare=False,
         topic_partitions=settings.partitions,
@@ -255,6 +289,7 @@ def create_kafka_app(settings: Settings, ledger: CommitLedger) -> tuple[Tapeline
         stream_recovery_delay=0.0,
         table_standby_replicas=0,
         Table=EngineTable,
+        PartitionAssignor=HrwAssignor,
         TableManager=PromptTableManager,
         Worker=TapelineWorker,
         logging_config=logging_config(settings.log_level),

@@ -52,6 +52,13 @@ EXPECTED: Final = (
     "tapeline_end_offset",
     "tapeline_progress_age_seconds",
     "tapeline_loop_delay_seconds",
+    "tapeline_takeovers",
+    "tapeline_evictions",
+    "tapeline_warm_partitions",
+    "tapeline_warm_records_applied",
+    "tapeline_warm_events",
+    "tapeline_ownership_differences",
+    "tapeline_ownership_repairs",
 )
 """Families that `Metrics.missing` looks for."""
 
@@ -181,6 +188,30 @@ class Metrics:
             buckets=_FAST_BUCKETS,
             registry=registry,
         )
+        self.warm_applied = counter(
+            "tapeline_warm_records_applied_total",
+            "Records applied to warm copies of other nodes' symbols",
+        )
+        self.warm_events = counter(
+            "tapeline_warm_events_total", "What engines of warm copies noticed", "event"
+        )
+        self.takeovers = counter(
+            "tapeline_takeovers_total", "Leases asked for that another node had", "reason"
+        )
+        self.evictions = counter(
+            "tapeline_evictions_total", "Dead nodes taken out of the consumer group"
+        )
+        self.warm_partitions = gauge(
+            "tapeline_warm_partitions", "Partitions kept warm beside the assigned ones"
+        )
+        self.ownership_differences = gauge(
+            "tapeline_ownership_differences",
+            "Where lease, rendezvous hashing and Kafka disagree, at the last look",
+            "kind",
+        )
+        self.ownership_repairs = counter(
+            "tapeline_ownership_repairs_total", "Rebalances asked for because partitions lay wrong"
+        )
         self._watched: set[int] = set()
         self._applied = Children(self.records_applied)
         self._published: dict[WriteKind, Children] = {
@@ -232,6 +263,19 @@ class Metrics:
         """How many leases are held."""
         self.symbols_assigned.set(held)
 
+    def taking(self, symbol: str, reason: str) -> None:
+        """Another's lease is asked for."""
+        self.takeovers.labels(reason).inc()
+
+    def evicted(self, node: str) -> None:
+        """A dead node is out of the group."""
+        self.evictions.inc()
+
+    def differences(self, by_kind: Mapping[str, int]) -> None:
+        """What the last look found."""
+        for kind, count in by_kind.items():
+            self.ownership_differences.labels(kind).set(count)
+
     def heartbeat(self, accepted: bool) -> None:
         """A heartbeat was accepted, or not."""
         self.node_heartbeat.set(1 if accepted else 0)
@@ -246,6 +290,12 @@ class Metrics:
             self.records_skipped.inc(outcome.skipped)
         for event, count in outcome.counts.items():
             self.engine_events.labels(event).inc(count)
+
+    def warm(self, outcome: BatchOutcome) -> None:
+        """Count what became of a batch of another node's partition."""
+        self.warm_applied.inc(outcome.applied)
+        for event, count in outcome.counts.items():
+            self.warm_events.labels(event).inc(count)
 
     # --- what the watchdog tells ----------------------------------------------------------------
 

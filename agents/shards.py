@@ -1,9 +1,14 @@
-"""The engines of the assigned partitions: apply, checkpoint, restore. No Kafka, no Redis."""
+"""The engines of the partitions that are here: apply, checkpoint, restore. No Kafka, no Redis.
+
+A partition is *assigned*, the group's and ours: its records are committed, its state is kept in
+the changelog. Or it is *warm*: another's, or between two assignments ours; its engines are fed
+all the same, so that its reports can go on here at any moment.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from agents.batches import Batch, Kept, RawRecord, Values
@@ -55,8 +60,22 @@ class BatchOutcome:
             self.kinds[kind] += count
 
 
+@dataclass(slots=True)
+class Assigned:
+    """What an assignment came to.
+
+    Attributes:
+        refused: By symbol, why a checkpoint can't be used: it is to be rebuilt from the topic.
+        replaced: Partitions of which a live engine was given up for its checkpoint: their
+            records are to be read again from where that ends.
+    """
+
+    refused: dict[str, SnapshotError] = field(default_factory=dict)
+    replaced: set[int] = field(default_factory=set)
+
+
 class Shards:
-    """Engines by symbol, for the symbols whose partition is ours.
+    """Engines by symbol, for the symbols whose partition is here.
 
     Attributes:
         ledger: Told of every change; decides what may be committed.
@@ -75,6 +94,7 @@ class Shards:
         self._engines: dict[str, Engine] = {}
         self._withheld: set[str] = set()
         self._assigned: set[int] = set()
+        self._warm: set[int] = set()
         self._partition_count = partitions
         self.partition_of = {symbol: partition_of(symbol, partitions) for symbol in self._listings}
         self.ledger = ledger
@@ -86,8 +106,16 @@ class Shards:
         """Listed symbols of the assigned partitions."""
         return [s for s, partition in self.partition_of.items() if partition in self._assigned]
 
+    def symbols_of(self, partitions: Collection[int]) -> list[str]:
+        """Listed symbols of some partitions, whosever they are."""
+        return [s for s, partition in self.partition_of.items() if partition in partitions]
+
+    def warm_partitions(self) -> set[int]:
+        """Partitions that are warm, and not assigned."""
+        return set(self._warm)
+
     def engine(self, symbol: str) -> Engine | None:
-        """The engine of a symbol that is ours."""
+        """The engine of a symbol that is here."""
         return self._engines.get(symbol)
 
     def watermark(self, engine: Engine) -> int:
@@ -96,21 +124,70 @@ class Shards:
 
     # --- assignment ----------------------------------------------------------------------------
 
-    def assign(
-        self, partitions: set[int], checkpoints: Iterable[Checkpoint]
-    ) -> dict[str, SnapshotError]:
+    def assign(self, partitions: set[int], checkpoints: Iterable[Checkpoint]) -> Assigned:
         """Keep the engines of these partitions, each as far on as anybody knows it.
 
         A live engine is kept where it has applied at least as much as its checkpoint: both are
         the same function of the same records. What it is ahead by is still to be saved. One
         that is withheld is given up for its checkpoint, so that its failed records come again.
 
-        Returns:
-            By symbol, why a checkpoint can't be used: it is to be rebuilt from the topic.
+        Partitions that were assigned and are not any more stay warm, until `cool`.
         """
+        self._warm = (self._warm | self._assigned) - partitions
         self._assigned = set(partitions)
         self.ledger.assign(partitions)
+        outcome = Assigned()
+        restored = self._restored(checkpoints, outcome.refused)
+        engines = {
+            symbol: engine
+            for symbol, engine in self._engines.items()
+            if self.partition_of[symbol] in self._warm
+        }
+        for symbol in self.symbols():
+            partition = self.partition_of[symbol]
+            live, stored = self._engines.get(symbol), restored.get(symbol)
+            saved = stored.applied if stored is not None else -1
+            if live is not None and live.applied >= 0:
+                outcome.refused.pop(symbol, None)
+            if live is None or live.applied < saved or symbol in self._withheld:
+                if live is not None:
+                    outcome.replaced.add(partition)
+                live = stored or self._empty(symbol)
+            if live.applied > saved:
+                self.ledger.dirty(partition, symbol, saved + 1)
+            engines[symbol] = live
+        self._engines = engines
+        self._withheld &= set(self.symbols_of(self._warm))
+        outcome.refused = {s: e for s, e in outcome.refused.items() if s in engines}
+        return outcome
+
+    def warm(
+        self, partitions: Collection[int], checkpoints: Iterable[Checkpoint]
+    ) -> dict[str, SnapshotError]:
+        """Have engines of these partitions, too; those that are here already stay as they are.
+
+        Returns:
+            By symbol, why a checkpoint can't be used.
+        """
         refused: dict[str, SnapshotError] = {}
+        restored = self._restored(checkpoints, refused)
+        new = set(partitions) - self._assigned - self._warm
+        self._warm |= new
+        for symbol in self.symbols_of(new):
+            self._engines[symbol] = restored.get(symbol) or self._empty(symbol)
+        return {symbol: error for symbol, error in refused.items() if symbol in self._engines}
+
+    def cool(self, partitions: Collection[int]) -> None:
+        """Forget the engines of warm partitions."""
+        gone = self._warm.intersection(partitions)
+        self._warm -= gone
+        for symbol in self.symbols_of(gone):
+            self._engines.pop(symbol, None)
+            self._withheld.discard(symbol)
+
+    def _restored(
+        self, checkpoints: Iterable[Checkpoint], refused: dict[str, SnapshotError]
+    ) -> dict[str, Engine]:
         restored: dict[str, Engine] = {}
         for checkpoint in checkpoints:
             if checkpoint.epoch != self.epoch or checkpoint.symbol not in self._listings:
@@ -122,24 +199,14 @@ class Shards:
                 continue
             if engine.venue == self._listings[checkpoint.symbol].venue:
                 restored[checkpoint.symbol] = engine
-        engines: dict[str, Engine] = {}
-        for symbol in self.symbols():
-            live, stored = self._engines.get(symbol), restored.get(symbol)
-            saved = stored.applied if stored is not None else -1
-            if live is not None and live.applied >= 0:
-                refused.pop(symbol, None)
-            if live is None or live.applied < saved or symbol in self._withheld:
-                live = stored or Engine(symbol, self._listings[symbol].venue, self._parameters)
-            if live.applied > saved:
-                self.ledger.dirty(self.partition_of[symbol], symbol, saved + 1)
-            engines[symbol] = live
-        self._engines = engines
-        self._withheld.clear()
-        return {symbol: error for symbol, error in refused.items() if symbol in engines}
+        return restored
+
+    def _empty(self, symbol: str) -> Engine:
+        return Engine(symbol, self._listings[symbol].venue, self._parameters)
 
     def discard(self, symbol: str) -> None:
         """Forget a symbol's state: its records are no longer what the topic holds."""
-        self._engines[symbol] = Engine(symbol, self._listings[symbol].venue, self._parameters)
+        self._engines[symbol] = self._empty(symbol)
 
     # --- records -------------------------------------------------------------------------------
 
@@ -205,9 +272,9 @@ class Shards:
             self.ledger.dirty(partition, symbol, first)
         return applied.failures
 
-    def release(self) -> None:
-        """All failures so far are in the dead-letter topic."""
-        self._withheld.clear()
+    def release(self, partition: int) -> None:
+        """All failures so far of an assigned partition are in the dead-letter topic."""
+        self._withheld.difference_update(self.symbols_of((partition,)))
 
     # --- checkpoints ---------------------------------------------------------------------------
 

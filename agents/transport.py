@@ -251,6 +251,12 @@ class BatchConsumer(driver.Consumer):
             self.app.on_committed(offsets)
         return done
 
+    def seat_is_certain(self) -> bool:
+        """Whether the group has said lately that we are in it."""
+        thread: Any = self._thread
+        coordinator = getattr(getattr(thread, "_consumer", None), "_coordinator", None)
+        return isinstance(coordinator, SeatedCoordinator) and coordinator.is_certain()
+
     def request_rejoin(self) -> None:
         """Have the group assign partitions anew."""
         thread: Any = self._thread
@@ -273,6 +279,8 @@ class BatchConsumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit first: Faust forgets its acks before it lets anybody commit them."""
         self.busy_assigning = True
+        if self.app.on_flow_stopping is not None:
+            self.app.on_flow_stopping()
         await self.commit()
         await super().on_partitions_revoked(revoked)
         self.busy_assigning = False

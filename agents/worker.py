@@ -9,27 +9,33 @@ table; then engines are restored, leases taken, cycles run.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Coroutine, Mapping
+import socket
+from collections import Counter
+from collections.abc import Collection, Coroutine, Mapping
 from typing import Any
 
 from faust.types import TP
 
-from agents import positions
+from agents.assignment import Assignments
+from agents.assignor import HrwAssignor
 from agents.batches import Batch
 from agents.broker_look import BrokerLook
 from agents.checkpoints import Checkpointer
 from agents.collector import relax
 from agents.cycles import Cycles
 from agents.dead_letters import DeadLetters
-from agents.eviction import Eviction, client_id
+from agents.eviction import Group, Predecessor, client_id
 from agents.kafka_app import REBALANCE_TIMEOUT_S, TapelineApp, create_kafka_app
 from agents.ledger import CommitLedger
 from agents.metrics import Metrics
+from agents.oversight import Oversight
 from agents.ownership import Ownership
 from agents.parameters import parameters_of
 from agents.raw_streams import RawStreams
+from agents.retirement import Retirement
 from agents.shards import BatchOutcome, Shards
+from agents.standby import Standby
+from agents.tail import Tail
 from agents.vitals import Vitals
 from agents.watchdog import Watchdog
 from streams.symbols import parse_symbols
@@ -40,12 +46,12 @@ from streams.topics import (
     changelog_of,
     dead_letters_of,
     partition_counts,
+    partition_of,
 )
-from tables.changelog import Checkpoint, decode_checkpoint, newest, symbol_and_token
 from tables.report import encode_tick
 from tapeline.clock import Clock, SystemClock
 from tapeline.config import Settings
-from tapeline.errors import ConfigError, SnapshotError, TapelineError, TopicError
+from tapeline.errors import ConfigError, TapelineError, TopicError
 from tapeline.http_probe import ProbeServer
 from tapeline.logging import get_logger
 
@@ -72,12 +78,43 @@ class Worker:
             parameters_of(settings),
             self.ledger,
         )
-        self.app, self.topic, self.table = create_kafka_app(settings, self.ledger)
+        symbols = Counter(self.shards.partition_of.values())
+        self.app, self.topic, self.table = create_kafka_app(settings, self.ledger, symbols)
         self.app.on_prelude = self.prelude
-        self.app.on_recovered = self.restore
+        self.app.on_leaving = self.leave
         self.app.on_draining = self.drain
         self.app.on_closing = self.close
-        self.ownership = Ownership(settings, self.shards, self.metrics, self.clock, self.fail)
+        servers = bootstrap_servers(settings.kafka_url)
+        group = Group(servers, settings.app_id, client_id(settings.node_id))
+        self.predecessor = Predecessor(group, settings.node_id)
+        self.tail = Tail(
+            servers,
+            f"{client_id(settings.node_id)}-tail",
+            settings.events_topic,
+            self._take_warm,
+            self._lost_track,
+        )
+        self.standby = Standby(
+            servers,
+            group,
+            settings.events_topic,
+            changelog_of(settings.app_id),
+            self.shards,
+            self.tail,
+            self._holds_any,
+            self.clock,
+        )
+        self.ownership = Ownership(
+            settings,
+            self.shards,
+            self.metrics,
+            self.clock,
+            self.fail,
+            warm=self.standby.ready,
+            seated=self._seat_is_certain,
+            on_change=self._on_lease,
+            group=group,
+        )
         self.cycles = Cycles(
             settings, self.shards, self.ownership, self.ownership.wanted, self.metrics, self.clock
         )
@@ -91,7 +128,39 @@ class Worker:
             self.metrics,
             self.clock,
             settings.checkpoint_period_ms,
+            self._seat_is_certain,
+            self.ownership.may_keep,
         )
+        self.retirement = Retirement(
+            self.ownership,
+            self._send_changelog,
+            lambda symbol: partition_of(symbol, settings.partitions),
+        )
+        self.oversight = Oversight(
+            self.app,
+            settings,
+            self.shards,
+            self.ownership,
+            self.metrics,
+            self.clock,
+            symbols,
+        )
+        self.assignments = Assignments(
+            self.app,
+            self.table,
+            settings,
+            self.shards,
+            self.ledger,
+            self.ownership,
+            self.standby,
+            self.checkpointer,
+            self.cycles,
+            self.metrics,
+            self.clock,
+            self.retirement,
+        )
+        self.app.on_flow_stopping = self.assignments.flow_stops
+        self.app.on_recovered = self.assignments.restore
         self.probe = ProbeServer(
             settings.bind_host, settings.metrics_port, self.metrics.registry, self.health
         )
@@ -102,7 +171,7 @@ class Worker:
             self.ownership,
             self.dead_letters,
             self.clock,
-            lambda: self._ready,
+            lambda: self.assignments.complete,
             self.fail,
         )
         self.watchdog = Watchdog(
@@ -122,14 +191,10 @@ class Worker:
         self.streams: RawStreams | None = None
         self._started_ms = self.clock.now_ms()
         self._tasks: list[asyncio.Task[None]] = []
-        self._ready = False
-        self._assigning = asyncio.Lock()
-        self._starting_over = False
         self._failing: asyncio.Task[None] | None = None
         self.app.on_committed = self._on_committed
         self.app.on_agent_failed = self.fail
         self.app.agent(self.topic, name="ingest")(self.ingest)
-        self.app.on_partitions_revoked.connect(self._on_revoked)
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -141,19 +206,20 @@ class Worker:
         if missing:
             log.warning("metrics.missing", names=missing)
         await self._start_probe()
-        log.info("worker.starting", metrics_url=f"{self.probe.url}/metrics")
-        await self.ownership.start(f"{self.probe.url}/metrics")
+        metrics_url = f"{reachable(self.probe.url)}/metrics"
+        log.info("worker.starting", metrics_url=metrics_url)
+        await self.ownership.start(metrics_url)
         if settings.enable_streams:
             self.streams = RawStreams(
                 self.ownership.redis, settings.streams_maxlen, self.metrics, self.ownership.keys
             )
             self._spawn(self.streams.run())
         await self._broker_ready()
-        eviction = Eviction(
-            bootstrap_servers(settings.kafka_url), settings.app_id, client_id(settings.node_id)
-        )
-        await eviction.look()
-        self._spawn(eviction.evict())
+        await self.predecessor.look()
+        self._spawn(self.predecessor.evict())
+        self._spawn(self.tail.run())
+        self._spawn(self.oversight.run())
+        self._spawn(self.retirement.run())
         self._spawn(self.checkpointer.run())
         self._spawn(self.cycles.run())
         self._spawn(self.watchdog.run())
@@ -192,6 +258,14 @@ class Worker:
             if topic in partitioned and counts[topic] != wanted:
                 raise PartitionCountError(topic, wanted, counts[topic])
 
+    async def leave(self) -> None:
+        """At a stop, while everything runs: others write what we wrote before we are gone."""
+        if self._failing is not None:
+            return
+        log.info("worker.leaving")
+        HrwAssignor.weight = 0.0
+        await self.ownership.hand_over()
+
     async def drain(self) -> None:
         """At a stop: nothing more is applied, so keep and publish what there is.
 
@@ -209,6 +283,7 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         self.watchdog.stop()
+        await self.standby.stop()
         if self.streams is not None:
             await self.streams.flush()
         await self.ownership.stop()
@@ -230,146 +305,25 @@ class Worker:
         if self._failing is None:
             self._failing = asyncio.get_running_loop().create_task(self.app.crash(error))
 
-    # --- assignment ------------------------------------------------------------------------------
+    def _seat_is_certain(self) -> bool:
+        """Whether what we were assigned is at work, and ours for all that can be known."""
+        return self.assignments.complete and bool(self.app.consumer.seat_is_certain())
 
-    async def _on_revoked(self, _app: Any, revoked: set[TP], **_kwargs: Any) -> None:
-        self._ready = False
+    # --- leases ----------------------------------------------------------------------------------
 
-    async def restore(self) -> None:
-        """Tables are recovered, and nothing flows yet: make the engines what they were.
+    def _holds_any(self, partition: int) -> bool:
+        return any(self.ownership.holds(s) for s in self.shards.symbols_of((partition,)))
 
-        One at a time: an assignment may come while the one before it still looks at the topic,
-        and both would find it recreated.
-        """
-        async with self._assigning:
-            await self._restore()
-
-    async def _restore(self) -> None:
-        topic = self.settings.events_topic
-        before = set(self.shards.symbols())
-        assigned = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}
-        checkpoints, tokens, unreadable = self._stored_checkpoints()
-        await self.ownership.load_epoch(topic)
-        # A Redis that was wiped has forgotten the epoch; the checkpoints have not.
-        self.shards.epoch = max([self.shards.epoch, *(one.epoch for one in checkpoints)])
-        best = newest(checkpoints)
-        refused = unreadable | self.shards.assign(assigned, best.values())
-        for symbol, error in refused.items():
-            log.warning("snapshot.discarded", symbol=symbol, error=str(error))
-        rebuilt = {self.shards.partition_of[s] for s in refused if not self._has_state(s)}
-        await self._check_positions(topic, assigned, rebuilt & assigned)
-        self._starting_over = False
-        self.checkpointer.set_symbols(tokens)
-        await self.ownership.assigned({s: max(t) for s, t in tokens.items()})
-        self.cycles.refresh()
-        self.metrics.hrw_rebalances.inc()
-        self._ready = True
-        log.info("rebalance_triggered", partitions=len(assigned), symbols=self.shards.symbols())
-        self._log_changes(before, set(self.shards.symbols()))
-
-    def _log_changes(self, before: set[str], after: set[str]) -> None:
-        """One line a symbol that came or went; a lag is how far its state is behind now."""
-        now_ms = self.clock.now_ms()
-        for symbol in sorted(after - before):
-            engine = self.shards.engine(symbol)
-            newest_ms = engine.newest_ms if engine is not None else 0
-            log.info(
-                "symbol_assigned", symbol=symbol, lag_ms=now_ms - newest_ms if newest_ms else None
-            )
-        for symbol in sorted(before - after):
-            log.info("symbol_dropped", symbol=symbol, lag_ms=None)
-        self.metrics.drop_symbols(before - after)
-
-    def _has_state(self, symbol: str) -> bool:
-        engine = self.shards.engine(symbol)
-        return engine is not None and engine.applied >= 0
-
-    def _stored_checkpoints(
-        self,
-    ) -> tuple[list[Checkpoint], dict[str, set[int]], dict[str, SnapshotError]]:
-        """What the changelog holds of our partitions.
-
-        Returns:
-            Checkpoints; tokens they are stored under by symbol; listed symbols with one that
-            can't be read.
-        """
-        found: list[Checkpoint] = []
-        unreadable: dict[str, SnapshotError] = {}
-        tokens: dict[str, set[int]] = defaultdict(set)
-        for key, value in self.table.data.data.items():
-            try:
-                checkpoint = decode_checkpoint(value)
-            except SnapshotError as error:
-                symbol, token = symbol_and_token(key)
-                if symbol in self.shards.partition_of:
-                    unreadable[symbol] = error
-                    tokens[symbol].add(token)  # to be tombstoned under the next one
-                continue
-            found.append(checkpoint)
-            tokens[checkpoint.symbol].add(checkpoint.token)
-        return found, tokens, unreadable
-
-    async def _check_positions(self, topic: str, assigned: set[int], rebuilt: set[int]) -> None:
-        """Find out a recreated topic, and where to start what was never committed.
-
-        Args:
-            topic: The events topic.
-            assigned: Its partitions that are ours.
-            rebuilt: Those with a symbol whose stored state is of no use: they are read again
-                from as far back as a state reaches. Other symbols skip what they have applied.
-        """
-        if not assigned:
+    def _on_lease(self, symbol: str, gained: bool) -> None:
+        if gained:
+            # What waits may be of long ago, and behind what another has written since.
+            self._tick(symbol)
+            self.cycles.now(symbol)
             return
-        consumer = self.app.consumer
-        tps = {TP(topic, partition) for partition in assigned}
-        servers = bootstrap_servers(self.settings.kafka_url)
-        ends = {tp.partition: at for tp, at in (await consumer.highwaters(*tps)).items()}
-        applied = {p: self._applied(p) for p in assigned}
-        suspects = positions.recreated(applied, ends)
-        gone: set[int] = set()
-        if suspects:
-            gone = await positions.confirm_recreated(
-                servers, topic, {p: applied[p] for p in suspects}
-            )
-            if gone:
-                await self._topic_recreated(topic, gone)
-        committed = await consumer.seek_to_committed()
-        # seek_to_committed answers None or 0 where nothing is committed, and stays where it is: in
-        # a rebalance that is behind records which were fetched and thrown away.
-        fresh = {p for p in assigned if not committed.get(TP(topic, p))}
-        if gone:
-            # A commit of the old offsets may have come after the deletion, which removed them.
-            fresh = assigned
-        if fresh or rebuilt:
-            start = await positions.warm_up_offsets(
-                servers, topic, fresh | rebuilt, self.clock.now_ms()
-            )
-            offsets = {
-                TP(topic, p): offset
-                for p, offset in start.items()
-                if p in fresh or offset < (committed.get(TP(topic, p)) or 0)
-            }
-            if offsets:
-                await consumer._commit(offsets)
-                # Faust takes a committed 0 for nothing, and would stay where it is.
-                await consumer.seek_wait(offsets)
-
-    def _applied(self, partition: int) -> int:
-        """Highest offset that any engine of the partition has applied."""
-        engines = (
-            self.shards.engine(symbol)
-            for symbol, home in self.shards.partition_of.items()
-            if home == partition
-        )
-        return max((engine.applied for engine in engines if engine is not None), default=-1)
-
-    async def _topic_recreated(self, topic: str, partitions: set[int]) -> None:
-        """Offsets have started over: states and watermarks of before mean nothing now."""
-        epoch = await self.ownership.raise_epoch(topic)
-        log.error("topic.recreated", topic=topic, partitions=sorted(partitions), epoch=epoch)
-        for symbol in self.shards.symbols():
-            self.shards.discard(symbol)
-        self.metrics.engine_events.labels("topic_recreated").inc()
+        if self.shards.partition_of[symbol] not in self.ledger.partitions():
+            self.cycles.refresh()
+            self.metrics.drop_symbols((symbol,))
+            self.standby.review()
 
     # --- records ---------------------------------------------------------------------------------
 
@@ -396,8 +350,8 @@ class Worker:
         partition = batch.partition
         if partition not in self.ledger.partitions():
             return
-        if self._starting_over or await self._stepped_back(partition, batch.first_offset):
-            return  # all of it is read again, from the beginning
+        if await self.assignments.read_again(partition, batch.first_offset):
+            return
         outcome = self.shards.apply(batch)
         together.add(outcome)
         together.touched |= outcome.touched
@@ -405,35 +359,43 @@ class Worker:
             await self.dead_letters.keep(partition, outcome.failures)
             if self.ledger.generation != generation:
                 return
-            self.shards.release()
+            self.shards.release(partition)
         self.ledger.advance(partition, batch.last_offset + 1)
+        if self.assignments.complete:  # else it is the last of a flow that has stopped
+            self.standby.flowing(partition, batch.last_offset + 1)
         self.metrics.position[partition].set(batch.last_offset + 1)
         if self.streams is not None:
             self._copy(self.streams, batch)
+
+    async def _take_warm(self, batch: Batch) -> None:
+        """Records beside the group's flow: of a warm partition, or of ours while that stands still."""
+        partition = batch.partition
+        outcome = self.shards.apply(batch)
+        if partition not in self.ledger.partitions():
+            # What is refused of another's partition is that node's to keep.
+            self.metrics.warm(outcome)
+        else:
+            self.metrics.batch(outcome)
+            if outcome.failures and self.assignments.complete:
+                # The flow will skip them. Between two assignments it will not: whoever is given
+                # the partition reads them again (`Shards.assign`).
+                generation = self.ledger.generation
+                await self.dead_letters.keep(partition, outcome.failures)
+                if self.ledger.generation == generation:
+                    self.shards.release(partition)
+        for symbol in outcome.touched:
+            if self.ownership.holds(symbol):
+                self._tick(symbol)
+            else:
+                self.ownership.came_on(symbol)
+
+    def _lost_track(self, partitions: Collection[int]) -> None:
+        self.standby.lost(partitions)
 
     def _on_committed(self, offsets: Mapping[TP, int]) -> None:
         for tp, offset in offsets.items():
             self.metrics.committed_offset.labels(tp.partition).set(offset)
             self.vitals.committed(tp.partition, offset)
-
-    async def _stepped_back(self, partition: int, offset: int) -> bool:
-        """Whether the topic was created anew under us, which the next assignment sees to.
-
-        Deleted and created between two looks at its metadata, it has caused no rebalance.
-        """
-        position = self.ledger.position(partition)
-        if position is None or offset >= position:
-            return False
-        gone = await positions.confirm_recreated(
-            bootstrap_servers(self.settings.kafka_url),
-            self.settings.events_topic,
-            {partition: position - 1},
-        )
-        if gone:
-            log.warning("offsets.stepped_back", partition=partition, offset=offset, was=position)
-            self._starting_over = True
-            self.app.consumer.request_rejoin()
-        return bool(gone)
 
     def _copy(self, streams: RawStreams, batch: Batch) -> None:
         """Queue the listed symbols' events for their streams."""
@@ -446,7 +408,7 @@ class Worker:
 
     def _tick(self, symbol: str) -> None:
         engine = self.shards.engine(symbol)
-        if engine is not None:
+        if engine is not None and engine.applied >= 0:
             self.ownership.put_tick(
                 symbol,
                 self.shards.watermark(engine),
@@ -466,10 +428,21 @@ class Worker:
             "uptime": (self.clock.now_ms() - self._started_ms) / 1000,
             "owned_symbols": self.ownership.owned(),
             "last_heartbeat_ts": self.ownership.last_heartbeat_ms(),
-            "assigned": self._ready,
+            "assigned": self.assignments.complete,
+            "partitions": sorted(self.ledger.partitions()),
+            "differences": self.oversight.found.by_kind(),
+            "assigned_symbols": self.shards.symbols(),
+            "warm_symbols": self.standby.ready(),
             **watched,
         }
         return well, body
+
+
+def reachable(url: str) -> str:
+    """A server's URL as others may use it: one that listens everywhere is at this host's name."""
+    return url.replace("//0.0.0.0:", f"//{socket.gethostname()}:").replace(
+        "//[::]:", f"//{socket.gethostname()}:"
+    )
 
 
 def build_worker(settings: Settings) -> Worker:

@@ -1,6 +1,6 @@
 """Decisions that must be atomic in Redis: one script a file, and typed calls of them.
 
-Leases with fencing tokens (``acquire``, ``renew``, ``release``), reports and ticks accepted only
+Leases with fencing tokens (``acquire``, ``renew``, ``release``, ``look``), reports and ticks accepted only
 from their token's holder (``publish``, ``publish_tick``), heartbeats (``beat``). Safety is the
 token, compared in the step that writes; the lease only says whose turn it is.
 """
@@ -18,6 +18,7 @@ from lua.replies import (
     ReleaseCode,
     RenewCode,
     ReportWrite,
+    Sight,
     TickWrite,
     TokenLimit,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "RenewCode",
     "ReportWrite",
     "Scripts",
+    "Sight",
     "TickWrite",
     "TokenLimit",
 ]

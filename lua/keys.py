@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
+
+# The report itself, the long lists beside it, and the three keys of the lease on both.
+_OF_A_REPORT: Final = re.compile(r"report:(?:meta:|writer:|writer:token:)?([^:]+)(?::heavy)?")
 
 
 class LeaseKeys(NamedTuple):
@@ -69,6 +73,33 @@ class Keys:
     def nodes(self) -> str:
         """All nodes by their last heartbeat."""
         return f"{self._node_prefix}:nodes"
+
+    def alive(self, node_id: str) -> str:
+        """The channel that a node listens on for as long as its process lives."""
+        return f"{self._node_prefix}:alive:{node_id}"
+
+    def handover(self) -> str:
+        """The channel on which nodes say that they are about to leave."""
+        return f"{self._node_prefix}:handover"
+
+    def every_report(self) -> str:
+        """A pattern that all keys of reports match, and the channels they are announced on."""
+        return "report:*"
+
+    def symbol_of(self, key: str) -> str:
+        """Whose report a key belongs to; '' where it is no key of a report, or of other braces."""
+        match = _OF_A_REPORT.fullmatch(key)
+        if match is None:
+            return ""
+        before, after = self._tag.split("%s")
+        tagged = match[1]
+        if not (tagged.startswith(before) and tagged.endswith(after)):
+            return ""
+        return tagged[len(before) : len(tagged) - len(after)]
+
+    def every_node(self) -> str:
+        """A pattern that all heartbeats match."""
+        return self.node("*")
 
     def topic_epoch(self, topic: str) -> str:
         """How often a topic was recreated."""

@@ -113,6 +113,33 @@ class Beaten:
     alive: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Who writes a symbol, and how far they have got.
+
+    Attributes:
+        lease_value: ``node|incarnation|token``; '' if nobody has it.
+        pttl_ms: What is left of it; 0 if nobody has it.
+        token: Of the last accepted report.
+        watermark: Of the last accepted report.
+    """
+
+    lease_value: str
+    pttl_ms: int
+    token: int
+    watermark: int
+
+    @property
+    def holder(self) -> str:
+        """The node in the lease, '' without one."""
+        return self.lease_value.partition("|")[0]
+
+    @property
+    def writer(self) -> str:
+        """Which start of the node that is, ``node|incarnation``; '' without one."""
+        return self.lease_value.rpartition("|")[0]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportWrite:
     """A report to be stored, see ``publish.lua``.

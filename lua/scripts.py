@@ -21,6 +21,7 @@ from lua.replies import (
     ReleaseCode,
     RenewCode,
     ReportWrite,
+    Sight,
     TickWrite,
     TokenLimit,
     raw,
@@ -51,7 +52,7 @@ def load_script(name: str) -> Script:
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-NAMES: Final = ("acquire", "renew", "release", "publish", "publish_tick", "beat")
+NAMES: Final = ("acquire", "renew", "release", "look", "publish", "publish_tick", "beat")
 
 WHATEVER_IS_LEFT_MS: Final = 2**53
 """Above the life of any lease."""
@@ -182,6 +183,15 @@ class Scripts:
         replies = await self._run_many([self._release(*lease) for lease in leases])
         return [r if isinstance(r, RedisError) else ReleaseCode(r) for r in replies]
 
+    async def look(self, keys: LeaseKeys) -> Sight:
+        """Who holds a lease, and what has been published under it."""
+        return _sight(await self._run(self._look(keys)))
+
+    async def look_many(self, leases: Sequence[LeaseKeys]) -> list[Sight | RedisError]:
+        """Who holds these leases and what they have published, in one round trip."""
+        replies = await self._run_many([self._look(keys) for keys in leases])
+        return [r if isinstance(r, RedisError) else _sight(r) for r in replies]
+
     # --- reports -------------------------------------------------------------------------------
 
     async def publish(self, write: ReportWrite, ttl_ms: int) -> PublishCode:
@@ -229,6 +239,13 @@ class Scripts:
         )
         return Beaten(BeatCode(reply[0]), raw(reply[1]), tuple(text(id_) for id_ in reply[2]))
 
+    async def heartbeats(self, node_ids: Sequence[str]) -> dict[str, bytes]:
+        """The heartbeats of those of these nodes that have one."""
+        if not node_ids:
+            return {}
+        found = await self._redis.mget([self.keys.node(node_id) for node_id in node_ids])
+        return {n: raw(beat) for n, beat in zip(node_ids, found, strict=True) if beat is not None}
+
     # --- calls ---------------------------------------------------------------------------------
 
     def _acquire(
@@ -253,6 +270,9 @@ class Scripts:
 
     def _release(self, lease: str, lease_value: str) -> Call:
         return Call(self._scripts["release"], (lease,), (lease_value,))
+
+    def _look(self, keys: LeaseKeys) -> Call:
+        return Call(self._scripts["look"], (keys.lease, keys.meta), ())
 
     def _publish(self, write: ReportWrite, ttl_ms: int) -> Call:
         report, (lease, counter, meta) = (
@@ -334,6 +354,11 @@ def _announcement(write: ReportWrite | TickWrite) -> str:
 def _acquired(reply: Any) -> Acquired:
     code, token, lease_value, pttl_ms, last_seq, last_updated_at = reply
     return Acquired(AcquireCode(code), token, text(lease_value), pttl_ms, last_seq, last_updated_at)
+
+
+def _sight(reply: Any) -> Sight:
+    lease_value, pttl_ms, token, watermark = reply
+    return Sight(text(lease_value), pttl_ms, token, watermark)
 
 
 def _lease_error(error: RedisError) -> TokenLimit | RedisError:

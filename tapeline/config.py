@@ -191,6 +191,12 @@ class Settings(BaseSettings):
     hrw_sticky_pct: float = Field(
         0.02, ge=0, le=0.5, description="Bonus of the current owner in rendezvous hashing."
     )
+    node_weight: float = Field(
+        1.0,
+        ge=0.01,
+        le=100,
+        description="Worker: its share of the symbols, as a multiple of another's.",
+    )
     min_hold_ms: int = Field(
         2000, ge=0, le=600_000, description="Least time between two voluntary moves of a symbol."
     )

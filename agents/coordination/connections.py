@@ -28,6 +28,7 @@ class Connections:
             quarter of the lease's life and nothing is repeated behind the caller's back, for a
             repeated command could act after its sender's right has passed.
         reader: For everything else; pooled and patient.
+        listener: For one subscription, which waits for as long as nothing is said.
     """
 
     def __init__(self, redis_url: str, lease_ttl_ms: int) -> None:
@@ -56,10 +57,20 @@ class Connections:
             **common,
         )
 
+        self.listener: Redis = Redis.from_url(
+            redis_url,
+            socket_connect_timeout=self.timeout_s,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=None,
+            **common,
+        )
+
     async def close(self) -> None:
         """Close all connections."""
-        await self.writer.aclose()
-        await self.reader.aclose()
+        for client in (self.writer, self.reader, self.listener):
+            await client.aclose()
 
 
 def failure_reason(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from agents.coordination.connections import FAILURES, failure_reason
 from agents.coordination.lease_state import AGAIN_MS, RETRY_MS, Lease, LeaseBook
@@ -32,6 +32,7 @@ class LeaseManager:
         clock: For deadlines.
         sink: Whoever counts.
         on_gained: Called with each symbol that may be written from now on.
+        on_lost: Called with each symbol that may not be written any more, and why.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class LeaseManager:
         clock: Clock | None = None,
         sink: CoordinationSink | None = None,
         on_gained: Callable[[str], None] | None = None,
+        on_lost: Callable[[str, str], None] | None = None,
     ) -> None:
         self._scripts = scripts
         self._book = LeaseBook(node, incarnation, ttl_ms)
@@ -52,6 +54,7 @@ class LeaseManager:
         self._clock = clock or SystemClock()
         self._sink = sink or NullSink()
         self._on_gained = [on_gained] if on_gained else []
+        self._on_lost = on_lost
         self._renew_ms = ttl_ms // 4
         self._timeout_s = ttl_ms / 4 / 1000
         self._renew_at_ms = 0
@@ -87,13 +90,24 @@ class LeaseManager:
         """Also call ``on_gained`` with each symbol that may be written from now on."""
         self._on_gained.append(on_gained)
 
-    def want(self, floors: Mapping[str, int]) -> None:
+    def want(self, floors: Mapping[str, int], keep: Collection[str] = ()) -> None:
         """Set the symbols to hold, each with the highest token known of it (0: none).
 
-        Symbols not named are no longer written, from this call on, and are released.
+        Symbols not named are no longer written, from this call on, and are released; but those
+        to ``keep`` are held on to, until another takes them.
         """
-        self._releases += self._book.want(floors)
+        self._releases += self._book.want(floors, keep)
         self._wake.set()
+
+    def take(self, symbol: str, expected: str, floor: int = 0) -> None:
+        """Take a lease at once: a free one, or exactly this one of another's."""
+        self._book.raise_floor(symbol, floor)
+        self._book.take(symbol, expected)
+        self._wake.set()
+
+    def assigned(self, symbol: str) -> bool:
+        """Whether the symbol is ours whoever holds its lease."""
+        return self._book.assigned(symbol)
 
     async def settled(self) -> None:
         """Wait until every wish has been put to Redis once, whatever it answered."""
@@ -185,9 +199,10 @@ class LeaseManager:
             elif answer is RenewCode.LOST:
                 if self._book.drop(lease.symbol, lease.value, now_ms):
                     self._lost(lease.symbol, "taken")
-            elif self._book.drop(lease.symbol, lease.value, now_ms):
+            elif self._book.drop(lease.symbol, lease.value, now_ms, lost=False):
                 # Lease unknown: stop writing. Asking for it tells what it is.
                 self._lost(lease.symbol, "unknown")
+        log.debug("lease_renewed", leases=len(leases))
         self._count()
 
     async def _acquire(self) -> None:
@@ -221,7 +236,7 @@ class LeaseManager:
                 self._releases.append(unwanted)
                 self._wake.set()
             elif answer.mine:
-                log.info("lease.acquired", symbol=symbol, token=answer.token, code=answer.code.name)
+                log.info("lease_acquired", symbol=symbol, token=answer.token, code=answer.code.name)
                 self._gained(symbol)
         self._count()
 
@@ -257,8 +272,10 @@ class LeaseManager:
             listener(symbol)
 
     def _lost(self, symbol: str, reason: str) -> None:
-        log.warning("lease.lost", symbol=symbol, reason=reason)
+        log.warning("lease_lost", symbol=symbol, reason=reason)
         self._sink.lease_lost(symbol, reason)
+        if self._on_lost is not None:
+            self._on_lost(symbol, reason)
 
     def _count(self) -> None:
         self._sink.leases(len(self.owned()))

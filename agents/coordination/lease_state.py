@@ -7,7 +7,7 @@ That is politeness, not safety; safety is the fencing token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,12 +49,15 @@ class _Wish:
     Attributes:
         lease: What is held; None while nothing is, or nothing certain.
         next_try_ms: When to ask for it again.
-        steal: Lease value of this node's own past, to be taken whatever is left of it.
+        steal: Lease value to be taken whatever is left of it: of this node's own past, or
+            another's that is to be relieved.
+        assigned: Ours until we are told otherwise; else only for as long as we hold it.
     """
 
     lease: Lease | None = None
     next_try_ms: int = 0
     steal: str = ""
+    assigned: bool = True
 
 
 class LeaseBook:
@@ -75,17 +78,39 @@ class LeaseBook:
 
     # --- wishes --------------------------------------------------------------------------------
 
-    def want(self, floors: Mapping[str, int]) -> list[Lease]:
+    def want(self, floors: Mapping[str, int], keep: Collection[str] = ()) -> list[Lease]:
         """Set the symbols wanted, each with the highest token known of it.
+
+        Args:
+            floors: Those that are ours.
+            keep: Others, whose leases are kept for as long as nobody takes them.
 
         Returns:
             The leases of symbols no longer wanted, to be released.
         """
         for symbol, floor in floors.items():
-            self._wishes.setdefault(symbol, _Wish())
+            self._wishes.setdefault(symbol, _Wish()).assigned = True
             self.raise_floor(symbol, floor)
-        dropped = [self._wishes.pop(symbol) for symbol in self._wishes.keys() - floors.keys()]
+        kept = {s for s in keep if s in self._wishes and self._wishes[s].lease is not None}
+        for symbol in kept - floors.keys():
+            self._wishes[symbol].assigned = False
+        gone = sorted(self._wishes.keys() - floors.keys() - kept)
+        dropped = [self._wishes.pop(symbol) for symbol in gone]
         return [wish.lease for wish in dropped if wish.lease is not None]
+
+    def take(self, symbol: str, expected: str) -> None:
+        """Ask at once for a lease, free or as last seen in another's hands.
+
+        Where it is another's by then, nothing more is asked: whoever wished it looks again.
+        """
+        wish = self._wishes.setdefault(symbol, _Wish(assigned=False))
+        if wish.lease is None:
+            wish.steal, wish.next_try_ms = expected, 0
+
+    def assigned(self, symbol: str) -> bool:
+        """Whether the symbol is ours whoever holds its lease."""
+        wish = self._wishes.get(symbol)
+        return wish is not None and wish.assigned
 
     def wanted(self) -> list[str]:
         """The symbols wanted."""
@@ -153,6 +178,9 @@ class LeaseBook:
             wish.lease = lease
             self._had.add(symbol)
             return None
+        if not wish.assigned:
+            del self._wishes[symbol]
+            return None
         node, incarnation = answer.holder
         if node == self.node and incarnation != self.incarnation and symbol not in self._had:
             # The heartbeat is ours, so that incarnation is dead: no need to wait for its end.
@@ -172,8 +200,11 @@ class LeaseBook:
     def unanswered(self, symbol: str, now_ms: int) -> None:
         """A wish failed, or its reply was lost: ask again soon."""
         wish = self._wishes.get(symbol)
-        if wish is not None:
-            wish.next_try_ms = now_ms + RETRY_MS
+        if wish is None:
+            return
+        # What was seen of another's lease is of the past by now. But the grant may have been
+        # made, and nobody else would ask for what is ours.
+        wish.next_try_ms, wish.steal = now_ms + RETRY_MS, ""
 
     def renewed(self, lease: Lease, sent_ms: int) -> None:
         """A renewal sent at ``sent_ms`` succeeded."""
@@ -188,8 +219,14 @@ class LeaseBook:
                 lease.last_updated_at,
             )
 
-    def drop(self, symbol: str, value: str, next_try_ms: int) -> bool:
-        """A lease is lost, refused or unknown: stop writing, and ask again at ``next_try_ms``.
+    def drop(self, symbol: str, value: str, next_try_ms: int, *, lost: bool = True) -> bool:
+        """A lease is lost or unknown: stop writing, and ask again at ``next_try_ms``.
+
+        Args:
+            symbol: Whose.
+            value: Which; another than that stays.
+            next_try_ms: When.
+            lost: Redis has said so. Of a symbol that is not assigned, nothing more is then asked.
 
         Returns:
             False if another lease of the symbol is held by now: that one stays.
@@ -198,6 +235,8 @@ class LeaseBook:
         if wish is None or wish.lease is None or wish.lease.value != value:
             return False
         wish.lease, wish.next_try_ms = None, next_try_ms
+        if lost and not wish.assigned:
+            del self._wishes[symbol]
         return True
 
     def _deadline(self, sent_ms: int) -> int:

@@ -83,8 +83,8 @@ class Node:
     pid: int = field(default_factory=os.getpid)
     pid_space: str = field(default_factory=pid_space)
 
-    def payload(self, now_ms: int) -> bytes:
-        """The heartbeat sent at ``now_ms``, JSON."""
+    def payload(self, now_ms: int, state: str = "up", weight: float = 1.0) -> bytes:
+        """The heartbeat sent at ``now_ms``, JSON; ``state`` is ``up`` or ``draining``."""
         return orjson.dumps(
             {
                 "node_id": self.node_id,
@@ -95,6 +95,8 @@ class Node:
                 "started_at": self.started_at,
                 "metrics_url": self.metrics_url,
                 "last_heartbeat": now_ms,
+                "state": state,
+                "weight": weight,
             }
         )
 
@@ -114,6 +116,8 @@ class Membership:
 
     Attributes:
         node: Who beats.
+        state: ``up``, or ``draining`` once it is about to leave; goes into each heartbeat.
+        weight: Its share of the symbols, as a multiple of another's.
         last_heartbeat_ts: When the last accepted heartbeat was sent, ms since the epoch; 0
             before the first.
         alive: Ids of the nodes alive at that time.
@@ -138,6 +142,7 @@ class Membership:
         self._on_duplicate = on_duplicate
         self._replaces = ""
         self._task: asyncio.Task[None] | None = None
+        self.state, self.weight = "up", 1.0
         self.last_heartbeat_ts = 0
         self.alive: tuple[str, ...] = ()
 
@@ -166,7 +171,7 @@ class Membership:
                 continue
             if answer.code is BeatCode.ACCEPTED:
                 break
-            holder = _decode(answer.holder)
+            holder = decode_beat(answer.holder)
             now_ms = self._clock.monotonic_ms()
             if refused_ms is None:
                 refused_ms, first = now_ms, holder
@@ -199,7 +204,7 @@ class Membership:
                 log.warning("membership.redis_away", error=repr(error))
                 continue
             if answer.code is BeatCode.DUPLICATE_ID:
-                duplicate = DuplicateNode(self.node.node_id, _decode(answer.holder))
+                duplicate = DuplicateNode(self.node.node_id, decode_beat(answer.holder))
                 log.error("membership.duplicate", error=str(duplicate))
                 if self._on_duplicate is not None:
                     self._on_duplicate(duplicate)
@@ -212,7 +217,7 @@ class Membership:
             answer = await self._scripts.beat(
                 node.node_id,
                 node.incarnation,
-                node.payload(sent_ms),
+                node.payload(sent_ms, self.state, self.weight),
                 TTL_S,
                 replaces=self._replaces,
             )
@@ -247,7 +252,8 @@ class Membership:
         return False
 
 
-def _decode(payload: bytes) -> dict[str, Any]:
+def decode_beat(payload: bytes) -> dict[str, Any]:
+    """What a heartbeat says; nothing if it can't be read."""
     try:
         value = orjson.loads(payload)
     except orjson.JSONDecodeError:

@@ -9,6 +9,7 @@ besides, which tells what of an event's cost is its JSON.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Any
 
 from agents.kafka_app import create_kafka_app
@@ -33,7 +34,7 @@ def main() -> None:
         log_level="WARNING",
     )
     ledger = CommitLedger()
-    app, topic, table = create_kafka_app(settings, ledger)
+    app, topic, table = create_kafka_app(settings, ledger, Counter())
     assert table.changelog_topic_name == changelog_of(settings.app_id)
 
     async def recovered() -> None:
