@@ -22,7 +22,8 @@ READ_TIMEOUT_S: Final = 0.15
 
 # As `tables.report.SYMBOL_PATTERN`, which a test compares. Not imported from there: a reader has
 # no use for what comes with it, numpy among others, and starts in two thirds of the time.
-_SYMBOL: Final = re.compile("[A-Z0-9][A-Z0-9._-]{0,31}", re.ASCII)
+SYMBOL_PATTERN: Final = "[A-Z0-9][A-Z0-9._-]{0,31}"
+_SYMBOL: Final = re.compile(SYMBOL_PATTERN, re.ASCII)
 
 
 class BadSymbol(ReportError):

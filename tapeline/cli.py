@@ -32,6 +32,7 @@ ELSEWHERE: Final = {
     "audit": "tapeline.audit_cli",
     "capture": "tapeline.capture_cli",
     "replay": "tapeline.replay_cli",
+    "top": "serving.top_cli",
     "topics": "streams.topics_cli",
 }
 """Commands, and groups of them, that live beside their work: the module whose ``app`` each is."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -45,21 +48,30 @@ class DevStack:
         symbols: A ``SYMBOLS`` value: what the exchange lists and the system follows.
         say: Told of each part that has come up.
         on_line: Told of each line that a part writes.
+        workers: How many; more than one are called w1, w2 and so on.
+        real_kafka: Run an Apache Kafka on the JVM instead of the embedded broker.
         counted_from: Monotonic time that `seconds_to_fresh_report` is counted from; None for
             that of `start`.
         seconds_to_fresh_report: To the first fresh report; 0 before it.
-        urls: Where things are, by part.
+        urls: Where things are, by part, passwords masked.
+        redis_url: The store's address, as clients need it.
+        broker: What the broker is, in words.
     """
 
     symbols: str = DEFAULT_SYMBOLS
     say: Say = lambda part, where, remark: None
     on_line: Callable[[str, str], None] = lambda name, line: None
+    workers: int = 1
+    real_kafka: bool = False
     counted_from: float | None = None
     seconds_to_fresh_report: float = 0.0
     urls: dict[str, str] = field(default_factory=dict)
+    redis_url: str = ""
+    broker: str = ""
     _listings: tuple[Listing, ...] = ()
     _children: list[ChildProcess] = field(default_factory=list)
     _programs: dict[str, ChildProcess] = field(default_factory=dict)
+    _killed: set[str] = field(default_factory=set)
     _services: AsyncExitStack = field(default_factory=AsyncExitStack)
     _began: float = 0.0
 
@@ -90,7 +102,7 @@ class DevStack:
             grace_s: How long a part may take before it is killed. Where one has died, others
                 may wait for it in vain.
         """
-        for names in (("bridge",), ("worker", "serve", "simulator")):
+        for names in (("bridge",), (*self.worker_names, "serve", "simulator")):
             await asyncio.gather(
                 *(child.stop(grace_s) for name, child in self._programs.items() if name in names)
             )
@@ -108,16 +120,39 @@ class DevStack:
         await self.close()
 
     async def died(self) -> str:
-        """Wait until a child ends by itself; says which, with its last lines."""
+        """Wait until a child ends that was not killed here; says which, with its last lines."""
         waits = {asyncio.create_task(child.wait()): child for child in self._children}
+        ended: ChildProcess | None = None
         try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            while ended is None:
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                gone = [waits.pop(wait) for wait in done]
+                ended = next((child for child in gone if child.name not in self._killed), None)
         finally:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-        child = waits[done.pop()]
+        child = ended
         return f"{child.name} ended with status {child.returncode}; its last lines:\n{child.tail()}"
+
+    def kill(self, name: str) -> int:
+        """SIGKILL to a part; returns its process id. Nothing starts it again."""
+        child = self._programs[name]
+        self._killed.add(name)
+        child.kill()
+        return child.pid
+
+    @property
+    def worker_names(self) -> tuple[str, ...]:
+        """What the workers are called, here and, if there are several, by each other."""
+        if self.workers == 1:
+            return ("worker",)
+        return tuple(f"w{n}" for n in range(1, self.workers + 1))
+
+    @property
+    def symbol_names(self) -> tuple[str, ...]:
+        """Canonical names of what is followed."""
+        return tuple(listing.symbol for listing in self._listings)
 
     # --- reports -------------------------------------------------------------------------------
 
@@ -147,13 +182,14 @@ class DevStack:
 
     async def _until(self, good: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         port = int(self.urls["api"].rpartition(":")[2])
-        deadline = time.monotonic() + READY_S
+        within_s = READY_S * self.workers  # they share the cores while they start
+        deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             report = await asyncio.to_thread(_report_of, port, self.report_symbol)
             if report is not None and good(report):
                 return report
             await asyncio.sleep(POLL_S)
-        raise StackError(f"no {what} of {self.report_symbol} within {READY_S:g} s")
+        raise StackError(f"no {what} of {self.report_symbol} within {within_s:g} s")
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -169,45 +205,63 @@ class DevStack:
         assert not isinstance(broker, BaseException)
         assert not isinstance(store, BaseException)
         kafka_url, embedded = broker
+        self.redis_url = store
         settings = load_settings(kafka_url=kafka_url, redis_url=store, symbols=self.symbols)
         async with admin_of(kafka_url) as admin:
             await apply(admin, plan(settings), replication_factor=settings.replication_factor)
-        ports = {"metrics": free_port(), "bridge": free_port()}
-        ports["serve"] = SERVE_PORT if is_free(SERVE_PORT) else free_port()
-        for name, part in (("worker", "metrics"), ("bridge", "bridge"), ("api", "serve")):
-            self.urls[name] = f"http://{LOOPBACK}:{ports[part]}"
+        serve = SERVE_PORT if is_free(SERVE_PORT) else free_port()
+        bridge, *metrics = _free_ports(1 + self.workers)
+        ports = dict(zip(self.worker_names, metrics, strict=True))
+        for name, port in {**ports, "bridge": bridge, "api": serve}.items():
+            self.urls[name] = f"http://{LOOPBACK}:{port}"
         env = {
             "KAFKA_URL": kafka_url,
             "REDIS_URL": store,
             "SYMBOLS": self.symbols,
             "NT_BIND_HOST": LOOPBACK,
-            **{f"NT_{part.upper()}_PORT": str(port) for part, port in ports.items()},
+            "NT_BRIDGE_PORT": str(bridge),
+            "NT_SERVE_PORT": str(serve),
         }
         if embedded:
             env["NT_SESSION_TIMEOUT_MS"] = str(EMBEDDED_SESSION_MS)
-        # The worker's way to its first report is the longest, so it goes first. The reader is
-        # needed last: it starts while the worker waits for its group, and the cores are free.
-        worker = await self._run("worker", env=env)
-        self.say("worker", self.urls["worker"], "/metrics /health")
+        # The workers' way to the first report is the longest, so they go first. The reader is
+        # needed last: it starts while they wait for their group, and the cores are free.
+        workers = [(await self._run_worker(name, port, env), port) for name, port in ports.items()]
         stream_url, rest_url = await exchange
         venue = {"NT_BINANCE_STREAM_URL": stream_url, "NT_BINANCE_REST_URL": rest_url}
         await self._run("bridge", env={**env, **venue})
         self.say("bridge", self.urls["bridge"], "/metrics /health")
-        await worker.wait_ready(lambda: answers(ports["metrics"]), READY_S)
+        for worker, port in workers:
+            await worker.wait_ready(partial(answers, port), READY_S * self.workers)
         await self._run("serve", env=env)
         self.say("api", self.urls["api"], f"/get_report?symbol={self.report_symbol}")
 
     async def _broker(self, given: Settings) -> tuple[str, bool]:
         if given.kafka_url:
-            self.urls["broker"] = mask(given.kafka_url)
+            self.urls["broker"], self.broker = mask(given.kafka_url), "yours"
             self.say("broker", self.urls["broker"], "yours")
             return given.kafka_url, False
+        if self.real_kafka:
+            return await self._local_kafka(), False
         broker = EmbeddedBroker(on_line=self.on_line)
         await self._services.enter_async_context(broker)
         self._children.append(broker.child)
-        self.urls["broker"] = broker.url
+        self.urls["broker"], self.broker = broker.url, "embedded"
         self.say("broker", broker.url, "embedded, in memory")
         return broker.url, True
+
+    async def _local_kafka(self) -> str:
+        from tapeline.stack.kafka_local import LocalKafka  # noqa: PLC0415 - not for each `dev`
+
+        folder = self._services.enter_context(
+            tempfile.TemporaryDirectory(prefix="tapeline-kafka-", ignore_cleanup_errors=True)
+        )
+        kafka = LocalKafka(Path(folder), on_line=self.on_line)
+        await self._services.enter_async_context(kafka)
+        self._children.append(kafka.child)
+        self.urls["broker"], self.broker = kafka.url, "Apache Kafka"
+        self.say("broker", kafka.url, "Apache Kafka, stock settings")
+        return kafka.url
 
     async def _store(self, given: Settings) -> str:
         if given.redis_url:
@@ -220,6 +274,14 @@ class DevStack:
         self.urls["kv"] = store.url
         self.say("kv", store.url, "embedded, in memory")
         return store.url
+
+    async def _run_worker(self, name: str, port: int, env: dict[str, str]) -> ChildProcess:
+        own = {"NT_METRICS_PORT": str(port)}
+        if self.workers > 1:
+            own["NT_NODE_ID"] = name
+        worker = await self._run("worker", env={**env, **own}, label=name)
+        self.say(name, self.urls[name], "/metrics /health")
+        return worker
 
     async def _start_simulator(self) -> tuple[str, str]:
         """Starts it and reads the line in which it says where it listens."""
@@ -257,12 +319,21 @@ class DevStack:
         *arguments: str,
         env: dict[str, str] | None = None,
         on_line: Callable[[str, str], None] | None = None,
+        label: str = "",
     ) -> ChildProcess:
-        child = program(name, *arguments, env=env, on_line=on_line or self.on_line)
-        self._programs[name] = child  # before its start, which may be cancelled half-way
+        child = program(name, *arguments, env=env, on_line=on_line or self.on_line, label=label)
+        self._programs[label or name] = child  # before its start, which may be cancelled half-way
         await child.start()
         self._children.append(child)
         return child
+
+
+def _free_ports(count: int) -> list[int]:
+    """So many, each another, and not the reader's own."""
+    found: list[int] = []
+    while len(found) < count:
+        found.append(free_port(frozenset({SERVE_PORT, *found})))
+    return found
 
 
 def _report_of(port: int, symbol: str) -> dict[str, Any] | None:
