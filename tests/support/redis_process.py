@@ -89,6 +89,19 @@ class RedisProcess:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def call(self, *command: str) -> str:
+        """A command and its whole reply, as it comes."""
+        parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in command)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as sock:
+            sock.sendall(f"*{len(command)}\r\n{parts}".encode())
+            reply = sock.recv(65_536)
+            if reply[:1] == b"$" and reply[1:3] != b"-1":
+                head, _, body = reply.partition(b"\r\n")
+                while len(body) < int(head[1:]) + 2:
+                    body += sock.recv(65_536)
+                return body[:-2].decode()
+            return reply.decode().strip()
+
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as sock:
