@@ -76,7 +76,7 @@ def test_every_command_and_option_that_a_page_names_is_there(page: str) -> None:
 def test_the_readme_names_the_commands_that_people_need() -> None:
     """Or the test above would pass over an empty page."""
     assert {words[0] for words in named("README.md")} >= {
-        "audit", "bridge", "capture", "config", "dev", "replay", "report", "serve", "topics",
+        "audit", "bridge", "capture", "config", "dev", "replay", "report", "serve", "top", "topics",
     }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ async def test_help_names_every_command() -> None:
     out, _ = await process.communicate()
     assert process.returncode == 0
     for command in (
-        "audit", "bridge", "capture", "config", "dev", "replay", "report", "serve", "topics", "version",
+        "audit", "bridge", "capture", "config", "dev", "replay", "report", "serve", "top", "topics", "version",
     ):  # fmt: skip
         assert re.search(rf"\b{command}\b", out.decode())
 

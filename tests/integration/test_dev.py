@@ -73,7 +73,9 @@ class Dev:
 
     def look(self) -> dict[str, int]:
         """Its children by what they run."""
-        self.children |= {name: pid for pid, name in _children(self.process.pid)}
+        for pid, name in _children(self.process.pid):
+            several = self.children.get(name, pid) != pid and name == "worker"
+            self.children[f"{name} {pid}" if several else name] = pid
         return self.children
 
     async def end(self) -> int:
@@ -96,14 +98,19 @@ class Dev:
         body: dict[str, Any] = json.loads(self.out.splitlines()[-1])
         return body
 
-    async def nothing_is_left(self) -> None:
-        """No child, no listening port, no file in the folder for temporary files."""
-        await _eventually(lambda: not self._left(), GONE_S)
-        assert self._left() == []
+    async def nothing_is_left(self, *others: str) -> None:
+        """No child, no listening port, no file in the folder for temporary files.
 
-    def _left(self) -> list[str]:
+        Args:
+            others: URLs of servers that are not its own.
+        """
+        theirs = {int(url.split(":")[2].split("/")[0]) for url in others}
+        await _eventually(lambda: not self._left(theirs), GONE_S)
+        assert self._left(theirs) == []
+
+    def _left(self, theirs: set[int]) -> list[str]:
         processes = [f"process {n} {pid}" for n, pid in self.children.items() if _alive(pid)]
-        ports = [f"port {port}" for port in self.ports if port != 0 and _listens(port)]
+        ports = [f"port {port}" for port in self.ports - {0} - theirs if _listens(port)]
         return processes + ports + [str(path) for path in self.temp.iterdir()]
 
     async def clean_up(self) -> None:
@@ -272,6 +279,76 @@ async def test_sigkill_of_it_takes_every_child_along(dev: Any) -> None:
     run.process.kill()
     await run.process.wait()
     await run.nothing_is_left()
+
+
+# --- several workers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--workers", "0"], "--workers is 0; expected an integer from 1 to 9"),
+        (["--symbols", "18"], "--symbols is '18'; expected a number of markets from 1 to 17"),
+        (
+            ["--kill-after", "5"],
+            "--workers is 1; expected an integer from 2 to 9 with --kill-after",
+        ),
+        (["--workers", "2", "--kill-after", "-1"], "--kill-after is -1.0; expected seconds from 0"),
+    ],
+)
+async def test_a_number_out_of_range_is_refused_before_anything_starts(
+    dev: Any, options: list[str], said: str
+) -> None:
+    """Status 2, one line: the value and what was expected."""
+    run = await dev(*options)
+    assert await run.end() == 2
+    [line] = run.said
+    assert line.startswith(f"ERROR: {said}")
+    await run.nothing_is_left()
+
+
+async def test_two_workers_share_the_symbols_and_end_without_a_trace(dev: Any) -> None:
+    """On the embedded broker, each under a name and a port of its own."""
+    run = await dev("--workers", "2", "--symbols", "3", "--once", "--json")
+    await run.until("✓ report")
+    assert len([name for name in run.children if name.startswith("worker")]) == 2
+    assert await run.end() == 0, run.text
+    urls = run.body["urls"]
+    assert set(urls) == {"broker", "kv", "exchange", "bridge", "w1", "w2", "api"}
+    assert urls["w1"] != urls["w2"]
+    assert f"REDIS_URL={urls['kv']} tapeline top" in run.text
+    await run.nothing_is_left()
+
+
+async def test_a_killed_worker_s_symbols_go_on_with_the_other(dev: Any, kafka_url: str) -> None:
+    """On a real Kafka. What is a figure is the benchmarks' business: this machine may be slow."""
+    name = f"dev-{os.getpid()}"
+    run = await dev(
+        *("--workers", "2", "--symbols", "3", "--kill-after", "6"),
+        KAFKA_URL=kafka_url,
+        NT_APP_ID=name,
+        NT_EVENTS_TOPIC=f"{name}.events",
+        NT_PARTITIONS="8",
+    )
+    await run.until("✓ report")
+    workers = {name: pid for name, pid in run.children.items() if name.startswith("worker")}
+    assert len(workers) == 2
+    await run.until("✓ killed")
+    victim = re.search(r"✓ killed +(w\d) +pid (\d+), (\d) symbols", run.text)
+    assert victim is not None, run.text
+    assert int(victim[2]) in workers.values()
+    assert await run.end() == 0, run.text
+    lines = run.out.splitlines()
+    assert lines[0].split() == ["symbol", "before", "after", "longest", "gap", "reports"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:4]}
+    assert set(rows) == {"BTCUSDT", "ETHUSDT", "BNBUSDT"}
+    survivor = {"w1": "w2", "w2": "w1"}[victim[1]]
+    assert {row[1] for row in rows.values()} == {survivor}
+    assert sum(row[0] == victim[1] for row in rows.values()) == int(victim[3])
+    assert all(0 < float(row[2]) < 10 and int(row[4]) > 0 for row in rows.values())
+    assert f"{victim[1]} was killed; 3 of 3 symbols go on after 10 s" in lines
+    assert any(line.startswith("broker: yours; its consumer group ") for line in lines)
+    await run.nothing_is_left(kafka_url)
 
 
 # --- other people's servers -------------------------------------------------------------------------

@@ -212,10 +212,10 @@ async def test_an_assignment_reads_on_where_the_last_one_ended(
     comes = await one.worker(NT_NODE_ID=f"{one.name}-b")
     await comes.ready()
     await stays.says("changelog.read", count=2)
-    kept = len(stays.logged("symbol_dropped")) == 0
     between = (await stays.says("changelog.read", count=2))["records_total"]
     assert await comes.stopped() == 0
     after = (await stays.says("changelog.read", count=3))["records_total"]
+    kept = len(stays.logged("symbol_dropped")) == 0
     print(f"\nread at the start {before}, with another {between}, alone again {after}; kept {kept}")
     assert between == before
     held = {(c.symbol, c.token) for c in await one.checkpoints()}

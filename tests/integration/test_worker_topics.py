@@ -104,7 +104,7 @@ async def test_recreated_while_the_worker_runs(
     if seen:
 
         async def noticed() -> bool:
-            return any("Ignoring missing topic" in line for line in worker.lines)
+            return bool(worker.logged("topic.missing"))
 
         await eventually(noticed, what="an assignment without the topic")
     await one.apply_topics()

@@ -66,6 +66,7 @@ class Bench:
         self.shards.assign({HOME}, [])
         self.changelog = Changelog(at_once=at_once)
         self.token = token
+        self.seated = self.leases = True
         self.metrics = Metrics()
         self.clock = ManualClock(1_000_000)
         self.checkpointer = Checkpointer(
@@ -75,6 +76,8 @@ class Bench:
             self.metrics,
             self.clock,
             1000,
+            lambda: self.seated,
+            lambda _symbol, stored: not self.leases or self.token >= stored,
         )
         self.checkpointer.set_symbols({})
 
@@ -83,7 +86,7 @@ class Bench:
         records = [Raw(offset, value) for offset, value in tape.records[start:]]
         self.shards.apply(batch(HOME, records))
         if safe:
-            self.shards.release()
+            self.shards.release(HOME)
             self.ledger.advance(HOME, records[-1].offset + 1)
 
     async def sent(self) -> None:
@@ -160,6 +163,7 @@ async def test_lower_tokens_are_tombstoned_once_the_own_record_is_there() -> Non
 async def test_the_token_is_never_below_what_is_stored() -> None:
     """Without leases there is none, and a lower one would be ignored when restoring."""
     bench = Bench(token=0)
+    bench.leases = False
     bench.checkpointer.set_symbols({SYMBOL: {9}})
     bench.feed(opened())
     await bench.checkpointer.save_all()
@@ -178,6 +182,39 @@ async def test_dirty_symbols_are_saved_as_they_fall_due() -> None:
     assert bench.ledger.committable(HOME) == 2
 
 
+async def test_nothing_is_kept_while_the_group_assigns_anew() -> None:
+    """The next owner may have read the changelog already: ours would count, and end too early."""
+    bench = Bench()
+    bench.feed(opened())
+    bench.seated = False
+    running = asyncio.create_task(bench.checkpointer.run())
+    for _ in range(3):
+        bench.clock.advance(1000)
+        await asyncio.sleep(0.12)
+    await bench.checkpointer.save_all()
+    assert bench.changelog.records == []
+    bench.seated = True
+    bench.clock.advance(1000)
+    await bench.sent()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(bench.changelog.records) == 1
+
+
+async def test_a_state_is_not_kept_under_another_writers_token() -> None:
+    """That writer may be paused over a checkpoint of its own, which would replace ours."""
+    bench = Bench(token=5)
+    bench.checkpointer.set_symbols({SYMBOL: {9}})
+    bench.feed(opened())
+    await bench.checkpointer.save_all()
+    assert bench.changelog.records == []
+    assert bench.shards.may_save(SYMBOL)
+    bench.token = 10
+    await bench.checkpointer.save_all()
+    # And what was kept under the other goes, when ours is acknowledged.
+    assert [key for key, _ in bench.changelog.records] == [b"BTCUSDT@10", b"BTCUSDT@9"]
+
+
 async def test_no_checkpoint_covers_a_record_that_is_nowhere_yet() -> None:
     """Killed then, the worker would skip it after the restart: in no state, in no topic."""
     bench = Bench()
@@ -187,7 +224,7 @@ async def test_no_checkpoint_covers_a_record_that_is_nowhere_yet() -> None:
     await bench.checkpointer.save_all()
     assert bench.changelog.records == []
     assert bench.ledger.committable(HOME) is None
-    bench.shards.release()
+    bench.shards.release(HOME)
     await bench.checkpointer.save_all()
     assert [c.applied for c in bench.changelog.checkpoints()] == [2]
 

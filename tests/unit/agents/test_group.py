@@ -11,7 +11,9 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import CommitFailedError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from agents.group import SeatedCoordinator
+from agents import group
+from agents.group import CERTAIN_MS, SeatedCoordinator
+from tapeline.clock import ManualClock
 
 TP = TopicPartition("events", 0)
 OFFSETS = {TP: OffsetAndMetadata(5, "")}
@@ -83,3 +85,89 @@ async def test_who_has_lost_its_seat_commits_nothing(coordinator: SeatedCoordina
 async def test_another_class_of_coordinator_is_refused() -> None:
     with pytest.raises(TypeError, match="SimpleNamespace where GroupCoordinator was expected"):
         SeatedCoordinator.seat(SimpleNamespace(_coordinator=SimpleNamespace()))
+
+
+# --- certainty -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    clock = ManualClock(50_000)
+    monkeypatch.setattr(group, "_CLOCK", clock)
+    return clock
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, clock: ManualClock, *, slow_ms: int = 0) -> Any:
+    """Has heartbeats answered; ``accepted`` may be set."""
+    answers = SimpleNamespace(accepted=True)
+
+    async def beat(_self: Any) -> bool:
+        clock.advance(slow_ms)
+        return bool(answers.accepted)
+
+    monkeypatch.setattr(GroupCoordinator, "_do_heartbeat", beat)
+    return answers
+
+
+async def test_a_seat_that_nobody_has_confirmed_is_not_certain(
+    coordinator: SeatedCoordinator,
+) -> None:
+    """What was assigned then may be another's by now."""
+    assert not coordinator.is_certain()
+
+
+async def test_a_seat_is_certain_for_a_while_after_each_heartbeat(
+    coordinator: SeatedCoordinator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from when it was asked: the answer may have been long on its way."""
+    answering(monkeypatch, clock, slow_ms=400)
+    assert await coordinator._do_heartbeat()
+    clock.advance(CERTAIN_MS - 401)
+    assert coordinator.is_certain()
+    clock.advance(1)
+    assert not coordinator.is_certain()
+    assert await coordinator._do_heartbeat()
+    assert coordinator.is_certain()
+
+
+async def test_a_heartbeat_that_is_refused_ends_the_certainty_at_once(
+    coordinator: SeatedCoordinator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = answering(monkeypatch, clock)
+    await coordinator._do_heartbeat()
+    answers.accepted = False
+    assert not await coordinator._do_heartbeat()
+    assert not coordinator.is_certain()
+
+
+async def test_a_seat_that_is_lost_is_not_certain(
+    coordinator: SeatedCoordinator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However lately it was confirmed."""
+    answering(monkeypatch, clock)
+    await coordinator._do_heartbeat()
+    coordinator.generation = -1
+    assert not coordinator.is_certain()
+
+
+async def test_a_seat_is_certain_again_when_it_has_joined(
+    coordinator: SeatedCoordinator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not while it joins, nor after it has failed to."""
+    broker = Broker(coordinator)
+
+    async def join(_self: Any, _subscription: Any) -> bool:
+        return bool(await broker.join)
+
+    monkeypatch.setattr(GroupCoordinator, "_do_rejoin_group", join)
+    answering(monkeypatch, clock)
+    for outcome in (False, True):
+        broker.join = asyncio.get_running_loop().create_future()
+        joining = asyncio.create_task(coordinator._do_rejoin_group(None))
+        await asyncio.sleep(0)
+        await coordinator._do_heartbeat()
+        assert not coordinator.is_certain()
+        clock.advance(CERTAIN_MS)
+        broker.join.set_result(outcome)
+        await joining
+        assert coordinator.is_certain() is outcome

@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from agents.coordination.membership import DuplicateNode
+from agents.eviction import Group
 from agents.ledger import CommitLedger
 from agents.metrics import Metrics
 from agents.ownership import Ownership
@@ -34,7 +35,18 @@ def made(redis_url: str, **settings: Any) -> tuple[Ownership, Shards]:
     def duplicate(error: DuplicateNode) -> None:
         raise AssertionError(error)
 
-    return Ownership(chosen, shards, Metrics(), SystemClock(), duplicate), shards
+    ownership = Ownership(
+        chosen,
+        shards,
+        Metrics(),
+        SystemClock(),
+        duplicate,
+        warm=lambda: (),
+        seated=lambda: True,
+        on_change=lambda _symbol, _gained: None,
+        group=Group(["127.0.0.1:1"], "tests", "nt-n1"),
+    )
+    return ownership, shards
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_a_checkpoint_restores_to_the_same_engine() -> None:
     assert not one.is_dirty("BTCUSDT")
     assert one.ledger.committable(HOME) == 60
     other = shards()
-    assert other.assign(set(range(PARTITIONS)), [decode_checkpoint(value)]) == {}
+    assert other.assign(set(range(PARTITIONS)), [decode_checkpoint(value)]).refused == {}
     outcome = other.apply(batch(HOME, raws(tape)[40:]))
     one.apply(batch(HOME, raws(tape)[60:]))
     assert outcome.skipped == 20
@@ -120,6 +120,9 @@ def test_a_live_engine_ahead_of_its_checkpoint_is_kept() -> None:
     one.assign(set(range(PARTITIONS)), [checkpoint])
     assert one.engine("BTCUSDT") is live
     one.assign({HOME + 1}, [])
+    assert one.warm_partitions() == set(range(PARTITIONS)) - {HOME + 1}
+    assert one.engine("BTCUSDT") is live  # until whoever gets it has taken over
+    one.cool({HOME})
     assert one.engine("BTCUSDT") is None
     assert one.symbols() == []
     one.assign({HOME}, [checkpoint])
@@ -133,7 +136,7 @@ def test_unusable_checkpoints_are_named_and_left() -> None:
     good = one.checkpoint("BTCUSDT", 9)
     other = shards()
     damaged = Checkpoint("BTCUSDT", 9, 0, 1, b"junk")
-    errors = other.assign({HOME}, [damaged])
+    errors = other.assign({HOME}, [damaged]).refused
     assert len(errors) == 1
     assert other.engine("BTCUSDT").applied == -1
     other.assign({HOME}, [Checkpoint("BTCUSDT", 9, 3, 1, good.snapshot)])
@@ -153,3 +156,167 @@ def test_the_watermark_rises_over_a_recreated_topic() -> None:
     one.epoch += 1
     one.discard("BTCUSDT")
     assert one.watermark(one.engine("BTCUSDT")) == 1 << TOPIC_EPOCH_SHIFT > before  # type: ignore[arg-type]
+
+
+# --- warm ----------------------------------------------------------------------------------------
+
+
+def cold(symbols: str = "binance:BTCUSDT,binance:ETHUSDT") -> Shards:
+    return Shards(parse_symbols(symbols), PARTITIONS, Parameters(), CommitLedger())
+
+
+def kept_after(count: int, records: list[Raw]) -> Checkpoint:
+    """The checkpoint of an engine that has applied so many of these records."""
+    one = shards()
+    one.apply(batch(HOME, records[:count]))
+    return one.checkpoint("BTCUSDT", 9)
+
+
+def test_a_warm_engine_is_fed_and_nothing_of_it_is_ours_to_commit() -> None:
+    """It goes on from its checkpoint, as its owner does."""
+    records = raws(random_tape(4, 100))
+    one = cold()
+    assert one.warm({HOME}, [kept_after(30, records)]) == {}
+    assert one.warm_partitions() == {HOME}
+    assert one.symbols() == []
+    assert one.symbols_of({HOME}) == ["BTCUSDT"]
+    assert one.engine("BTCUSDT").applied == 29  # type: ignore[union-attr]
+    outcome = one.apply(batch(HOME, records[20:60]))
+    assert (outcome.skipped, outcome.touched) == (10, {"BTCUSDT"})
+    assert not one.is_dirty("BTCUSDT")
+    assert not one.may_save("BTCUSDT")
+    assert one.ledger.committable(HOME) is None
+    assert one.engine("ETHUSDT") is None
+
+
+def test_what_is_here_is_not_warmed_anew() -> None:
+    """It is further on than any checkpoint."""
+    records = raws(random_tape(4, 100))
+    checkpoint = kept_after(30, records)
+    one = cold()
+    one.warm({HOME}, [checkpoint])
+    one.apply(batch(HOME, records[30:60]))
+    live = one.engine("BTCUSDT")
+    one.warm({HOME}, [checkpoint])
+    assert one.engine("BTCUSDT") is live
+    one.assign({HOME}, [])
+    one.warm({HOME}, [checkpoint])
+    assert one.engine("BTCUSDT") is live
+    assert one.warm_partitions() == set()
+
+
+def test_a_warm_engine_begins_empty_where_its_checkpoint_is_of_no_use() -> None:
+    """The caller is told, and reads from further back."""
+    one = cold()
+    refused = one.warm({HOME}, [Checkpoint("BTCUSDT", 9, 0, 1, b"junk")])
+    assert [*refused] == ["BTCUSDT"]
+    assert one.engine("BTCUSDT").applied == -1  # type: ignore[union-attr]
+    # Of a partition that is not here, nobody needs to know.
+    assert cold().warm({HOME + 1}, [Checkpoint("BTCUSDT", 9, 0, 1, b"junk")]) == {}
+
+
+def test_cooling_forgets_warm_engines_only() -> None:
+    one = cold()
+    one.assign({HOME}, [])
+    live = one.engine("BTCUSDT")
+    one.cool({HOME})
+    assert one.engine("BTCUSDT") is live
+    one.assign(set(), [])
+    assert one.warm_partitions() == {HOME}
+    one.cool({HOME + 1})
+    assert one.engine("BTCUSDT") is live
+    one.cool({HOME})
+    assert one.engine("BTCUSDT") is None
+    assert one.warm_partitions() == set()
+
+
+def test_a_warm_engine_is_what_its_assignment_goes_on_with() -> None:
+    """Nothing is read again; what it is ahead by is still to be saved, from there on."""
+    records = raws(random_tape(4, 100))
+    checkpoint = kept_after(30, records)
+    one = cold()
+    one.warm({HOME}, [checkpoint])
+    one.apply(batch(HOME, records[30:60]))
+    live = one.engine("BTCUSDT")
+    outcome = one.assign({HOME}, [checkpoint])
+    assert one.engine("BTCUSDT") is live
+    assert outcome.replaced == set()
+    assert one.may_save("BTCUSDT")
+    one.ledger.advance(HOME, 60)
+    assert one.ledger.committable(HOME) == 30
+    one.checkpoint("BTCUSDT", 10)
+    one.saved("BTCUSDT", acknowledged=True)
+    assert one.ledger.committable(HOME) == 60
+
+
+def test_a_warm_engine_behind_its_checkpoint_is_given_up_for_it() -> None:
+    """Its partition is named: whatever feeds it must not go on where the old one was."""
+    records = raws(random_tape(4, 100))
+    one = cold()
+    one.warm({HOME}, [kept_after(30, records)])
+    outcome = one.assign({HOME}, [kept_after(60, records)])
+    assert outcome.replaced == {HOME}
+    assert one.engine("BTCUSDT").applied == 59  # type: ignore[union-attr]
+    assert not one.is_dirty("BTCUSDT")
+
+
+def test_a_live_engine_makes_a_checkpoint_that_can_t_be_used_good() -> None:
+    """It holds all that was in it; it is saved anew."""
+    records = raws(random_tape(4, 100))
+    one = cold()
+    one.warm({HOME}, [kept_after(30, records)])
+    outcome = one.assign({HOME}, [Checkpoint("BTCUSDT", 9, 0, 29, b"junk")])
+    assert outcome.refused == {}
+    assert outcome.replaced == set()
+    one.ledger.advance(HOME, 30)
+    assert one.ledger.committable(HOME) == 0
+    assert one.may_save("BTCUSDT")
+
+
+def refusing(records: list[Raw], at: int) -> list[Raw]:
+    """The same, with one that no engine takes."""
+    return [r._replace(value=b"garbage") if r.offset == at else r for r in records]
+
+
+def test_what_a_warm_engine_refuses_comes_again_when_it_is_assigned() -> None:
+    """Beside the group's flow nothing is kept for the dead-letter topic: it would be lost."""
+    records = refusing(raws(random_tape(4, 100)), 40)
+    checkpoint = kept_after(30, records)
+    one = cold()
+    one.warm({HOME}, [checkpoint])
+    assert one.apply(batch(HOME, records[30:60])).failures
+    outcome = one.assign({HOME}, [checkpoint])
+    assert outcome.replaced == {HOME}
+    assert one.engine("BTCUSDT").applied == 29  # type: ignore[union-attr]
+    again = one.apply(batch(HOME, records[30:60]))
+    assert [record.offset for record, _ in again.failures] == [40]
+    assert not one.may_save("BTCUSDT")
+    one.release(HOME)
+    assert one.may_save("BTCUSDT")
+
+
+def test_what_is_withheld_stays_so_while_it_is_warm() -> None:
+    """Given up and given back before its failures were kept: they are still nowhere."""
+    records = refusing(raws(random_tape(4, 100)), 40)
+    one = shards()
+    one.apply(batch(HOME, records[:60]))
+    assert not one.may_save("BTCUSDT")
+    one.assign(set(), [])
+    assert one.assign({HOME}, []).replaced == {HOME}
+    assert one.engine("BTCUSDT").applied == -1  # type: ignore[union-attr]
+    one.apply(batch(HOME, records[:60]))
+    one.assign(set(), [])
+    one.cool({HOME})
+    one.warm({HOME}, [])
+    one.apply(batch(HOME, records[:30]))
+    assert one.assign({HOME}, []).replaced == set()  # a new engine has refused nothing
+    assert one.may_save("BTCUSDT")
+
+
+def test_an_engine_that_is_at_work_is_not_replaced() -> None:
+    """Whatever else is assigned; only its own symbol's checkpoint could be ahead of it."""
+    one = shards()
+    records = raws(random_tape(4, 100))
+    one.apply(batch(HOME, records[:60]))
+    assert one.assign({HOME, HOME + 1}, [kept_after(60, records)]).replaced == set()
+    assert shards().assign({HOME}, []).replaced == set()

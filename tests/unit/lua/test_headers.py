@@ -19,6 +19,7 @@ from lua import (
     RenewCode,
     ReportWrite,
     Scripts,
+    Sight,
     TickWrite,
 )
 from lua.scripts import DEFAULT_SCRIPTS, NAMES
@@ -136,6 +137,12 @@ async def call(name: str) -> tuple[Recorder, dict[str, Any], dict[str, Any]]:
             recorder = Recorder(1)
             await Scripts(recorder).release("report:writer:S", "n|i|7")  # type: ignore[arg-type]
             return recorder, {"lease": "report:writer:S"}, {"lease_value": "n|i|7"}
+        case "look":
+            recorder = Recorder([b"n|i|7", 1500, 7, 9])
+            sight = await Scripts(recorder).look(keys.writer("S"))  # type: ignore[arg-type]
+            assert sight == Sight("n|i|7", 1500, 7, 9)
+            assert sight.holder == "n"
+            return recorder, {"lease": WRITER["lease"], "meta": WRITER["meta"]}, {}
         case "publish":
             recorder = Recorder(1)
             await Scripts(recorder).publish(REPORT, 300_000)  # type: ignore[arg-type]
@@ -184,7 +191,7 @@ def test_every_file_is_a_script_with_a_caller() -> None:
         for f in resources.files("lua").iterdir()
         if f.name.endswith(".lua")
     }
-    assert files == set(NAMES) == set(CODES)
+    assert files == set(NAMES) == set(CODES) | {"look"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -207,7 +214,7 @@ def test_the_locals_bear_the_names_of_the_header(name: str) -> None:
     assert found["ARGV"] == dict(enumerate(header.args, 1))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CODES)
 def test_the_codes_are_those_of_the_enum(name: str) -> None:
     header, enum = header_of(name), CODES[name]
     assert header.codes == {member.name: member.value for member in enum}

@@ -50,6 +50,17 @@ def test_in_a_cluster_the_keys_of_a_heartbeat_share_a_slot() -> None:
     assert key_slot(keys.node("n1").encode()) == key_slot(keys.nodes().encode())
 
 
+@pytest.mark.parametrize("cluster", [False, True])
+def test_whose_report_a_key_belongs_to_is_read_off_its_name(cluster: bool) -> None:
+    keys, other = Keys(cluster=cluster), Keys(cluster=not cluster)
+    mine = [keys.report("B.T-1"), keys.heavy("B.T-1"), *keys.writer("B.T-1")]
+    assert [keys.symbol_of(key) for key in mine] == ["B.T-1"] * 5
+    foreign = [keys.tick("A"), keys.feed("binance", "A").lease, keys.node("A"), "report:a:b", "A"]
+    assert [keys.symbol_of(key) for key in foreign] == [""] * 5
+    if cluster:
+        assert keys.symbol_of(other.report("BTCUSDT")) == ""
+
+
 @pytest.mark.parametrize(
     ("value", "holder"),
     [("n1|abc|7", ("n1", "abc")), ("somebody", ("somebody", "")), ("a|b|c|d", ("a|b|c|d", ""))],
