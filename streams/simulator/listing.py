@@ -82,6 +82,9 @@ KNOWN = {
         _spec("AVAXUSDT", 0.01, 0.01, 23.0),
         _spec("DOTUSDT", 0.001, 0.01, 4.6),
         _spec("TRXUSDT", 0.0001, 0.1, 0.127),
+        _spec("ATOMUSDT", 0.001, 0.01, 4.7),
+        _spec("NEARUSDT", 0.001, 0.1, 4.1),
+        _spec("UNIUSDT", 0.001, 0.01, 7.8),
         _spec("ETHBTC", 0.00001, 0.0001, 0.0434),
         _spec("BTCEUR", 0.01, 0.00001, 56_500.0),
     )
