@@ -152,6 +152,7 @@ class Standby:
     def lost(self, partitions: Collection[int]) -> None:
         """The topic does not go on where we are: begin again from the changelog."""
         self._own -= set(partitions)
+        self._tail.drop(partitions)
         self._shards.cool(partitions)
         if self._wanted.isdisjoint(partitions):
             return

@@ -17,7 +17,7 @@ from agents.coordination.lease_state import LeaseBook
 from agents.main import faust_app
 from lua import ReportWrite, Scripts, scripts
 from lua.scripts import load_script
-from tables.engine import Engine
+from tests.support.faults import no_offset_gate
 
 _LOG = open(os.environ["CHAOS_LOG"], "a", buffering=1, encoding="utf-8")  # noqa: SIM115
 _NODE = os.environ.get("NT_NODE_ID", "")
@@ -122,20 +122,12 @@ def no_floor() -> None:
     _without("acquire", "math.max(newest + 1, floor + 1, now_ms)", by="newest + 1")
 
 
-def no_gate() -> None:
-    """What comes again is applied again."""
-    apply = Engine.apply
-
-    def ungated(self: Engine, records: Any) -> Any:
-        records = list(records)
-        if records:
-            self.applied = min(self.applied, records[0][0] - 1)
-        return apply(self, records)
-
-    Engine.apply = ungated  # type: ignore[method-assign]
-
-
-OFF = {f.__name__: f for f in (no_fencing, no_deadline, no_floor, no_gate)}
+OFF = {
+    "no_fencing": no_fencing,
+    "no_deadline": no_deadline,
+    "no_floor": no_floor,
+    "no_gate": no_offset_gate,
+}
 
 for _name in filter(None, os.environ.get("CHAOS_OFF", "").split(",")):
     OFF[_name]()
