@@ -64,9 +64,9 @@ def differences(
         sticky_pct: As the assignor has it.
     """
     held = {partition: node for node, partitions in seats.items() for partition in partitions}
-    placed = place_symbols(
-        symbols, {node: weights.get(node, 1.0) for node in seats}, held, sticky_pct
-    )
+    # Without a heartbeat it can write nothing: what it has is to be another's.
+    able = {node: weights.get(node, 0.0) for node in seats}
+    placed = place_symbols(symbols, able, held, sticky_pct)
     misplaced = sum(1 for p, node in placed.owners.items() if held.get(p) != node)
     return Differences(
         unheld=len(set(assigned) - set(owned)),

@@ -39,6 +39,13 @@ def test_the_assignment_is_compared_with_the_hashing() -> None:
     assert found.misplaced == len(seats["b"])
 
 
+def test_what_a_node_without_a_heartbeat_has_lies_wrong() -> None:
+    """It is in the group, and can write nothing."""
+    seats = placed()
+    alive = {"a": 1.0, "c": 1.0}
+    assert differences([], [], seats, alive, SYMBOLS, 0.02).misplaced == len(seats["b"])
+
+
 def test_a_node_without_a_seat_is_counted_unless_it_drains() -> None:
     alive = {**NODES, "d": 1.0, "e": 0.0}
     assert differences([], [], placed(), alive, SYMBOLS, 0.02).seatless == 1
