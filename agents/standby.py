@@ -179,8 +179,6 @@ class Standby:
             except (KafkaError, OSError, TapelineError) as error:
                 log.warning("standby.not_loaded", partitions=len(partitions), error=repr(error))
                 await asyncio.sleep(RETRY_S)
-            except asyncio.CancelledError:
-                raise
             except Exception:
                 log.exception("standby.not_loaded", partitions=len(partitions))
                 await asyncio.sleep(RETRY_S)

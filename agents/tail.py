@@ -17,12 +17,11 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from agents.batches import Batch, batches_of
 from agents.fetching import PacedFetcher, fetched_chunks
+from agents.kafka_app import FETCH_BYTES
+from agents.transport import FETCH_WAIT_MS, RECORDS_MAX
 from streams.chunks import Chunk
 from tapeline.logging import get_logger
 
-FETCH_WAIT_MS: Final = 50
-FETCH_BYTES: Final = 384 * 1024
-RECORDS_MAX: Final = 1500
 READ_S: Final = 0.2
 RETRY_S: Final = 0.2
 

@@ -177,7 +177,7 @@ class Worker:
         self.watchdog = Watchdog(
             self.vitals,
             BrokerLook(
-                bootstrap_servers(settings.kafka_url),
+                servers,
                 client_id(settings.node_id),
                 settings.app_id,
                 settings.events_topic,

@@ -91,6 +91,7 @@ async def test_a_partition_begins_anew_where_it_is_told_to(
     reading.given.clear()
     reading.tail.feed({2: 100})
     await reading.has(2, list(range(100, 500)))
+    assert reading.lost == set()
 
 
 async def test_offsets_that_the_topic_does_not_have_are_told_of(
