@@ -56,7 +56,9 @@ else
         exit 1
     fi
     pip="$venv/bin/python -m pip --disable-pip-version-check --quiet"
-    $pip install --only-binary :all: --require-hashes -r $lock
+    # The lock is whole. Asked for dependencies too, pip takes a newer release for a requirement with
+    # extras than the one pinned, and then refuses it for its missing hash.
+    $pip install --no-deps --only-binary :all: --require-hashes -r $lock
     $pip install --no-deps --no-build-isolation --editable .
 fi
 

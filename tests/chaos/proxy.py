@@ -32,6 +32,7 @@ class Proxy:
         self._open.set()
         self._dropping = False
         self._held: list[tuple[asyncio.StreamWriter, bytes]] | None = None
+        self._hold_from: bytes | None = None
         self._released = asyncio.Event()
         self._released.set()
         self._server: asyncio.Server | None = None
@@ -64,14 +65,14 @@ class Proxy:
         for writer in list(self._writers):
             writer.transport.abort()
 
-    def hold(self) -> None:
-        """Keep what the client sends from here on; answers come through."""
-        self._held = []
-        self._released.clear()
+    def hold(self, beginning: bytes) -> None:
+        """Keep what the client sends, from the first chunk with these bytes on; answers
+        come through."""
+        self._hold_from = beginning
 
     def release(self) -> int:
         """Send what was kept, now; how many chunks there were."""
-        held, self._held = self._held or [], None
+        held, self._held, self._hold_from = self._held or [], None, None
         for writer, data in held:
             with contextlib.suppress(OSError, RuntimeError):
                 writer.write(data)
@@ -108,6 +109,9 @@ class Proxy:
                     continue
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
+                if upstream and self._hold_from is not None and self._hold_from in data:
+                    self._held, self._hold_from = [], None
+                    self._released.clear()
                 if upstream and self._held is not None:
                     self._held.append((writer, data))
                     continue
