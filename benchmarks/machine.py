@@ -93,7 +93,9 @@ def peers_ready(name: str = "bench") -> str:
 
 
 def peer_versions() -> dict[str, str]:
-    """Of what the peers' environment holds."""
+    """Of what the peers' environment holds; none where it has not been made."""
+    if not PEERS_PYTHON.exists():
+        return {}
     ask = "import sys, importlib.metadata as m; print(*(m.version(n) for n in sys.argv[1:]))"
     asked = subprocess.run(
         [str(PEERS_PYTHON), "-c", ask, *_PEERS], capture_output=True, text=True, check=False
