@@ -12,12 +12,16 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 # --- what runs, from hashed locks, wheels only -------------------------------------------------
 FROM base AS build
 WORKDIR /src
+# For the engine's fast lane.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 # Dependencies first: a change of the code leaves this layer as it is.
 COPY requirements/ requirements/
 RUN python -m venv /opt/tapeline \
     && /opt/tapeline/bin/pip install --only-binary :all: --require-hashes -r requirements/core.txt \
     && /usr/local/bin/pip install --only-binary :all: --require-hashes -r requirements/build.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY agents/ agents/
 COPY lua/ lua/
 COPY serving/ serving/

@@ -268,6 +268,12 @@ read: Final[Callable[[Any], Event]] = _decoder.decode
 and what `is_stamped` says of its result is still to be asked."""
 
 
+def opening(kind: type, venue: str, symbol: str) -> bytes:
+    """What `encode` begins each record of that kind and symbol with, up to ``ts_event_ms``."""
+    words = (encode(word).decode() for word in (TAGS[kind], venue, symbol))
+    return '{{"kind":{},"venue":{},"symbol":{},"ts_event_ms":'.format(*words).encode()
+
+
 def is_stamped(event: Event) -> bool:
     """Whether a bridge has written this: version, feed and routing version are there."""
     return (

@@ -29,7 +29,7 @@ from streams.events import (
     Ticker,
     Trade,
 )
-from tables import snapshots, views
+from tables import lane, snapshots, views
 from tables.anomalies import CrashSample, CrashTracker, IcebergTracker, SpoofTracker
 from tables.applied import Applied
 from tables.book import OrderBook, Side
@@ -48,8 +48,10 @@ ENGINE_VERSION: Final = 2
 """Raise it when the same records give another state or report: stored states are discarded."""
 
 FLOW_MS: Final = SPAN_BUCKETS * BUCKET_MS
+Values = list[tuple[int, bytes | None]]
+
 _NOTHING: Final[dict[int, Any]] = {}
-_NEVER: Final = 2**80
+_NEVER: Final = 2**63 - 1
 """No level grows by as much: no threshold is known."""
 
 
@@ -61,6 +63,7 @@ class Engine:
         applied: Offset of the newest record taken, -1 before any.
         newest_ms: Newest ``ts_recv_ms`` of any record, 0 before any.
         parts: Parts of a book snapshot that is not complete yet.
+        lane_taken: How many records `tables.lane` has applied in its last call.
     """
 
     def __init__(self, symbol: str, venue: str, parameters: Parameters | None = None) -> None:
@@ -96,6 +99,8 @@ class Engine:
         self.parts: list[BookSnapshot] = []
         self.newest_sec = 0
         self._second_ends_ms = 0  # derived too: when a record enters the next second
+        self.lane_taken = 0
+        self._opening = events.opening(BookDelta, venue, symbol)
         self._outcome = Applied()
         take: dict[type, Callable[[Any], bool]] = {
             Instrument: self._take_instrument,
@@ -121,11 +126,48 @@ class Engine:
             records: (offset, value) pairs, offsets rising; one without a value is refused.
         """
         outcome = self._outcome = Applied()
-        read, take, symbol, applied = events.read, self._take, self.symbol, self.applied
+        queued = records if isinstance(records, list) else list(records)
         kinds: defaultdict[str, int] = defaultdict(int)
+        take = lane.take if not self.custom else None
+        at, end = 0, len(queued)
+        while at < end:
+            if take is not None:
+                self.lane_taken = 0
+                failed = None
+                try:
+                    take(self, queued, at)
+                except Exception as error:
+                    failed = error
+                if self.lane_taken:
+                    kinds[events.TAGS[BookDelta]] += self.lane_taken
+                    at += self.lane_taken
+                if failed is not None:
+                    self._refuse(queued[at][0], failed)
+                    at += 1
+                if at >= end:
+                    break
+            at = self._apply_some(queued, at, kinds, alone=take is not None)
+        outcome.kinds = kinds
+        outcome.applied = sum(kinds.values())
+        return outcome
+
+    def _apply_some(
+        self, queued: Values, at: int, kinds: defaultdict[str, int], *, alone: bool
+    ) -> int:
+        """Apply records from ``at`` on: all, or up to the next that the lane may take.
+
+        Returns:
+            Where the next one is.
+        """
+        read, take, symbol, applied = events.read, self._take, self.symbol, self.applied
+        opening, outcome = self._opening, self._outcome
         custom = bool(self.custom)
+        begin = at
         try:
-            for offset, raw in records:
+            for at in range(begin, len(queued)):
+                offset, raw = queued[at]
+                if alone and at > begin and raw is not None and raw.startswith(opening):
+                    return at
                 if offset <= applied:
                     outcome.skipped += 1
                     continue
@@ -146,9 +188,7 @@ class Engine:
                     self._refuse(offset, events.refusal(raw, error))
         finally:
             self.applied = applied
-        outcome.kinds = kinds
-        outcome.applied = sum(kinds.values())
-        return outcome
+        return len(queued)
 
     def _refuse(self, offset: int, error: Exception) -> None:
         """A record that can't be taken goes to the dead-letter topic, one of a later kind to none."""
@@ -334,9 +374,17 @@ class Engine:
             self.iceberg.book_changed()
         book.seq = event.seq
         if bid_prices and ask_prices and bid_prices[-1] >= ask_prices[0]:
-            book.mute("crossed")
-            self._count("gap.crossed")
+            self._crossed()
         return True
+
+    def _crossed(self) -> None:
+        """A delta has left the best bid at or above the best ask."""
+        self.book.mute("crossed")
+        self._count("gap.crossed")
+
+    def _sampled(self, standing: bytes) -> None:
+        """Sizes that deltas of the present second have left standing, 64 bits each."""
+        self.sizes.sample(self.newest_sec, standing)
 
     def _noted(self, side: Side, level: tuple[int, int, int], large: int, mid_doubled: int) -> None:
         """A level that grew by much, or is watched."""
@@ -443,7 +491,7 @@ class Engine:
     def derive(self) -> None:
         """What follows from the rest of the state: after a restore, and where that changed."""
         self._second_ends_ms = (self.newest_sec + 1) * 1000 if self.newest_ms else 0
-        self._large_least = _NEVER if self.large_sz is None else ceil(self.large_sz)
+        self._large_least = _NEVER if self.large_sz is None else min(ceil(self.large_sz), _NEVER)
         instrument = self.instrument
         if instrument is not None and self.px_e is not None:
             tick = rescale(instrument.tick_size, instrument.px_e, self.px_e)

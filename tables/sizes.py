@@ -49,6 +49,11 @@ class SizeHistory:
             self._drop(len(sizes) - SIZE_SAMPLES_MAX)
         return sizes.append
 
+    def sample(self, sec: int, sizes: bytes) -> None:
+        """Add sizes, from 1 to 2**62, as the bytes of 64-bit integers; ``sec`` never falls."""
+        self.sampler(sec)
+        self._sizes.frombytes(sizes)
+
     def cautious_sampler(self, sec: int) -> Callable[[int], None]:
         """`sampler` for positive sizes of any magnitude."""
         sample = self.sampler(sec)
