@@ -19,15 +19,19 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SOURCE = Path("tables") / "_lane.c"
 
 
-def build(root: Path) -> Path | None:
-    """The extension module's file, relative to the project; None where it can't be built."""
+def build(root: Path) -> tuple[Path, str]:
+    """Compile.
+
+    Returns:
+        The extension module's file, relative to the project, and why it can't be built, or ''.
+    """
     target = SOURCE.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
     compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     link = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
     made = root / target.with_name(f"{target.name}.{os.getpid()}")
     command = [
         *shlex.split(compiler),
-        *("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", *link),
+        *("-std=c11", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", *link),
         f"-I{sysconfig.get_path('include')}",
         *(str(root / SOURCE), "-o", str(made)),
     ]
@@ -39,11 +43,9 @@ def build(root: Path) -> Path | None:
     if reason:
         made.unlink(missing_ok=True)
         (root / target).unlink(missing_ok=True)  # of another source
-        line = next((line for line in reason.splitlines() if "error" in line), reason)
-        print(f"without the engine's fast lane: {line}", file=sys.stderr)
-        return None
+        return target, next((line for line in reason.splitlines() if "error" in line), reason)
     made.replace(root / target)
-    return target
+    return target, ""
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -51,8 +53,10 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Put what was built into a wheel, whose tag then names interpreter and platform."""
-        target = build(Path(self.root))
-        if target is not None and version != "editable":
+        target, reason = build(Path(self.root))
+        if reason:
+            self.app.display_warning(f"without the engine's fast lane: {reason}")
+        elif version != "editable":
             build_data["force_include"][str(Path(self.root) / target)] = str(target)
             build_data["pure_python"] = False
             build_data["infer_tag"] = True

@@ -11,14 +11,12 @@ minutes. An engine started 35 minutes back therefore equals one that ran from th
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from math import ceil
 from typing import Any, Final
 
 from streams import events
 from streams.events import (
-    UNSTAMPED,
     BookDelta,
     BookSnapshot,
     Event,
@@ -29,12 +27,13 @@ from streams.events import (
     Ticker,
     Trade,
 )
-from tables import lane, snapshots, views
+from tables import snapshots, views
 from tables.anomalies import CrashSample, CrashTracker, IcebergTracker, SpoofTracker
 from tables.applied import Applied
 from tables.book import OrderBook, Side
 from tables.calculator import Calculators
 from tables.checks import check_snapshot, check_units
+from tables.intake import Intake
 from tables.parameters import REFRESH_SEC, WINDOW_MS, Parameters
 from tables.profile import VolumeProfile
 from tables.quality import FeedQuality
@@ -42,35 +41,29 @@ from tables.report import FastPart, SlowPart, Tick
 from tables.scale import rescale
 from tables.sizes import SizeHistory
 from tables.windows import BUCKET_MS, SPAN_BUCKETS, TradeWindow
-from tapeline.errors import MalformedRecord, RecordError, UnknownKind
+from tapeline.errors import MalformedRecord
 
 ENGINE_VERSION: Final = 2
 """Raise it when the same records give another state or report: stored states are discarded."""
 
 FLOW_MS: Final = SPAN_BUCKETS * BUCKET_MS
-Values = list[tuple[int, bytes | None]]
-
 _NOTHING: Final[dict[int, Any]] = {}
 _NEVER: Final = 2**63 - 1
 """No level grows by as much: no threshold is known."""
 
 
-class Engine:
+class Engine(Intake):
     """State of one symbol of one venue.
 
     Attributes:
         symbol, venue: Whose records these are; others are refused or skipped.
-        applied: Offset of the newest record taken, -1 before any.
         newest_ms: Newest ``ts_recv_ms`` of any record, 0 before any.
         parts: Parts of a book snapshot that is not complete yet.
-        lane_taken: How many records `tables.lane` has applied in its last call.
     """
 
     def __init__(self, symbol: str, venue: str, parameters: Parameters | None = None) -> None:
-        self.symbol = symbol
-        self.venue = venue
         self.parameters = parameters or Parameters()
-        self.applied = -1
+        super().__init__(symbol, venue, Calculators(self.parameters.calculators))
         self.newest_ms = 0
         self.last_change_ms = 0
         self.px_e: int | None = None
@@ -95,13 +88,9 @@ class Engine:
         self.spoof = SpoofTracker()
         self.iceberg = IcebergTracker()
         self.crash = CrashTracker()
-        self.custom = Calculators(self.parameters.calculators)
         self.parts: list[BookSnapshot] = []
         self.newest_sec = 0
         self._second_ends_ms = 0  # derived too: when a record enters the next second
-        self.lane_taken = 0
-        self._opening = events.opening(BookDelta, venue, symbol)
-        self._outcome = Applied()
         take: dict[type, Callable[[Any], bool]] = {
             Instrument: self._take_instrument,
             BookSnapshot: self._take_snapshot,
@@ -114,98 +103,6 @@ class Engine:
         self._take = {kind: (events.TAGS[kind], taken) for kind, taken in take.items()}
 
     # --- records in -------------------------------------------------------------------------
-
-    def apply(self, records: Iterable[tuple[int, bytes | None]]) -> Applied:
-        """Apply records of this symbol, in offset order.
-
-        A record is validated before anything changes. One that fails is listed for the
-        dead-letter topic and the rest go on; as its place in the feed's sequence stays empty,
-        the next record finds a hole there and mutes the book.
-
-        Args:
-            records: (offset, value) pairs, offsets rising; one without a value is refused.
-        """
-        outcome = self._outcome = Applied()
-        queued = records if isinstance(records, list) else list(records)
-        kinds: defaultdict[str, int] = defaultdict(int)
-        take = lane.take if not self.custom else None
-        at, end = 0, len(queued)
-        while at < end:
-            if take is not None:
-                self.lane_taken = 0
-                failed = None
-                try:
-                    take(self, queued, at)
-                except Exception as error:
-                    failed = error
-                if self.lane_taken:
-                    kinds[events.TAGS[BookDelta]] += self.lane_taken
-                    at += self.lane_taken
-                if failed is not None:
-                    self._refuse(queued[at][0], failed)
-                    at += 1
-                if at >= end:
-                    break
-            at = self._apply_some(queued, at, kinds, alone=take is not None)
-        outcome.kinds = kinds
-        outcome.applied = sum(kinds.values())
-        return outcome
-
-    def _apply_some(
-        self, queued: Values, at: int, kinds: defaultdict[str, int], *, alone: bool
-    ) -> int:
-        """Apply records from ``at`` on: all, or up to the next that the lane may take.
-
-        Returns:
-            Where the next one is.
-        """
-        read, take, symbol, applied = events.read, self._take, self.symbol, self.applied
-        opening, outcome = self._opening, self._outcome
-        custom = bool(self.custom)
-        begin = at
-        try:
-            for at in range(begin, len(queued)):
-                offset, raw = queued[at]
-                if alone and at > begin and raw is not None and raw.startswith(opening):
-                    return at
-                if offset <= applied:
-                    outcome.skipped += 1
-                    continue
-                applied = offset
-                try:
-                    event = read(raw)
-                    # events.is_stamped, without the call.
-                    if event.v != 1 or event.feed is UNSTAMPED or event.routing_version < 0:
-                        raise events.unstamped(event)
-                    if event.symbol != symbol:
-                        raise MalformedRecord(f"symbol {event.symbol!r} under the key {symbol!r}")
-                    kind, taken = take[type(event)]
-                    if taken(event):
-                        kinds[kind] += 1
-                        if custom:
-                            self._calculate(event)
-                except Exception as error:
-                    self._refuse(offset, events.refusal(raw, error))
-        finally:
-            self.applied = applied
-        return len(queued)
-
-    def _refuse(self, offset: int, error: Exception) -> None:
-        """A record that can't be taken goes to the dead-letter topic, one of a later kind to none."""
-        if isinstance(error, UnknownKind):
-            self._outcome.counts["unknown_kind"] += 1
-            if error.head.symbol == self.symbol:
-                self._admit(error.head)
-            return
-        if not isinstance(error, RecordError):
-            # Not foreseen, so the change may be half done: the book can't be believed.
-            self.book.mute(f"error: {type(error).__name__}")
-            self._count("gap.error")
-        self._outcome.failures.append((offset, error))
-
-    def _calculate(self, event: Event) -> None:
-        for name in self.custom.apply(event, self):
-            self._outcome.counts[f"calculator_failed.{name}"] += 1
 
     def _admit(self, record: Event | events.Head) -> bool:
         """Keep to one bridge's contiguous stream; False if the record is not for us.
@@ -284,6 +181,14 @@ class Engine:
             self.large_sz = found[0] * limits.wall_multiplier if enough else None
             self.derive()
             self.crash.refresh()
+
+    def _calculate(self, event: Event) -> None:
+        for name in self.custom.apply(event, self):
+            self._outcome.counts[f"calculator_failed.{name}"] += 1
+
+    def _doubt(self, reason: str) -> None:
+        self.book.mute(reason)
+        self._count("gap.error")
 
     def _count(self, what: str, how_many: int = 1) -> None:
         self._outcome.counts[what] += how_many

@@ -26,6 +26,20 @@ def gap_s(writes: Sequence[Accepted], begin_s: float, end_s: float) -> float:
     return max(longest, end_s - last_s)
 
 
+def handovers_s(writes: Sequence[Accepted], begin_s: float, end_s: float) -> list[float]:
+    """At each change of the writer's token: time from the last write under the old to the first
+    of later records under the new one."""
+    found: list[float] = []
+    last: Accepted | None = None
+    for write in writes:
+        if last is not None and write.watermark <= last.watermark:
+            continue
+        if last is not None and write.token != last.token and begin_s < write.heard_s < end_s:
+            found.append(write.heard_s - last.heard_s)
+        last = write
+    return found
+
+
 def spread(values: Iterable[float]) -> dict[str, float]:
     """p50, p99 and the most, in seconds."""
     listed = list(values)

@@ -14,7 +14,7 @@ from typing import Any
 from tapeline.stack.ports import LOOPBACK
 from tapeline.stack.processes import ChildProcess
 from tests.chaos.cluster import Cluster, cluster
-from tests.chaos.figures import gap_s, spread
+from tests.chaos.figures import gap_s, handovers_s, spread
 from tests.chaos.history import calls, judged, overdue, regranted
 from tests.chaos.scenarios import DURABLE, FROM_ONE, SCENARIOS, Fault
 
@@ -104,7 +104,14 @@ def _found(
     ops: dict[str, float],
 ) -> dict[str, Any]:
     gaps = [_gaps(running, fault) for fault in faults]
-    verdict = judged(running.history(), fenced_reader=args.scenario == "redis-stale-replica")
+    history = running.history()
+    handovers = [
+        gap
+        for fault in faults
+        for writes in history.values()
+        for gap in handovers_s(writes, fault.began_s, fault.ended_s)
+    ]
+    verdict = judged(history, fenced_reader=args.scenario == "redis-stale-replica")
     made = calls(running.folder)
     verdict.overdue, verdict.regranted = overdue(made, LEASE_TTL_S), regranted(made)
     told: dict[str, list[Any]] = {}
@@ -118,6 +125,8 @@ def _found(
         "symbols": args.symbols,
         "seed": args.seed,
         "gap_s": spread(gap for hit, _ in gaps for gap in hit),
+        "handover_s": spread(handovers),
+        "handovers": len(handovers),
         "any_write_gap_s": spread(_any_write_gaps(running, faults)),
         "others_gap_s": spread(gap for _, others in gaps for gap in others),
         "stale_accepted": verdict.stale,

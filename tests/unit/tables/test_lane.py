@@ -78,7 +78,9 @@ def lively(seed: int, steps: int) -> Tape:
                 bids.append((mid + rng.randint(0, 30), 7))  # crosses
             tape.delta(bids, asks, seq=rng.choice([None, rng.randint(0, 2**50)]))
         elif dice < 0.95:
-            tape.trade(mid + rng.choice([-1, 1]), rng.randint(1, 2_500), rng.choice(["buy", "sell"]))
+            tape.trade(
+                mid + rng.choice([-1, 1]), rng.randint(1, 2_500), rng.choice(["buy", "sell"])
+            )
         elif dice < 0.97:
             tape.snapshot(
                 [(mid - 1 - n, 2_000) for n in range(12)], [(mid + 1 + n, 2_000) for n in range(12)]
@@ -122,7 +124,9 @@ def test_it_reads_as_the_decoder_does(edits: list[tuple[int, int]], how: str) ->
     tape = opened(levels=5)
     tape.wait(3)
     raw = bytearray(
-        tape.delta([(5_999_998, 44), (5_999_990, 0)], [(6_000_007, 2**62)], seq=9_007_199_254_740_991)
+        tape.delta(
+            [(5_999_998, 44), (5_999_990, 0)], [(6_000_007, 2**62)], seq=9_007_199_254_740_991
+        )
     )
     for place, byte in edits:
         at = place % len(raw)
