@@ -295,7 +295,7 @@ class Engine(Intake):
         """A level that grew by much, or is watched."""
         px, before, after = level
         limits = self.parameters
-        if large != _NEVER:
+        if large != _NEVER and (after - before >= large or px in self.spoof.watched):
             self.spoof.level_changed(
                 self.newest_ms,
                 side,
@@ -306,7 +306,8 @@ class Engine(Intake):
                 far=abs(2 * px - mid_doubled) * 10_000 >= limits.spoof_far_bps * mid_doubled,
                 lifetime_ms=limits.spoof_lifetime_ms,
             )
-        self.iceberg.level_changed(side, px, after, limits.iceberg_depth_tolerance_pct)
+        if px in self.iceberg.watched:
+            self.iceberg.level_changed(side, px, after, limits.iceberg_depth_tolerance_pct)
 
     def _take_trade(self, event: Trade) -> bool:
         if event.px_e != self.px_e or event.sz_e != self.sz_e:
