@@ -46,6 +46,7 @@ class HrwAssignor(PartitionAssignor):  # type: ignore[misc, unused-ignore]
         symbols: How many listed symbols each partition has.
         standbys: Partitions of the events topic that we are to keep warm.
         placement: What was decided last, where it was decided here.
+        said_weight: The weight that the group was told last; None before it was told any.
     """
 
     node_id: ClassVar[str] = ""
@@ -55,10 +56,12 @@ class HrwAssignor(PartitionAssignor):  # type: ignore[misc, unused-ignore]
     weight: ClassVar[float] = 1.0
     started_ms: ClassVar[int] = 0
     placement: Placement | None = None
+    said_weight: float | None = None
 
     @property
     def _metadata(self) -> NodeMetadata:
         said = super()._metadata
+        self.said_weight = self.weight
         return NodeMetadata(
             assignment=said.assignment,
             url=said.url,

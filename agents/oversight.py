@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from agents.assignor import HrwAssignor
 from agents.coordination.connections import FAILURES
-from agents.coordination.reconcile import Differences, Repairs, differences
+from agents.coordination.reconcile import Differences, Repairs, able_nodes, differences
 from agents.metrics import Metrics
 from agents.ownership import Ownership
 from agents.shards import Shards
@@ -63,6 +63,11 @@ class Oversight:
     async def _look(self) -> None:
         # Who has no Redis can write nothing: given partitions, it would keep others from them.
         HrwAssignor.weight = self._settings.node_weight if self._ownership.is_alive() else 0.0
+        if self._app.assignor.said_weight == 0 < HrwAssignor.weight:
+            # The group took us for one that can write nothing. Nobody else knows better.
+            log.info("ownership.able_again")
+            self._app.consumer.request_rejoin()
+            return
         try:
             weights = await self._ownership.weights()
         except FAILURES as error:
@@ -83,7 +88,7 @@ class Oversight:
             log.info("ownership.compared", **found.by_kind())
         self.found = found
         self._metrics.differences(found.by_kind())
-        if self._repairs.due(found, seats, self._clock.monotonic_ms()):
+        if self._repairs.due(found, able_nodes(seats, weights), self._clock.monotonic_ms()):
             log.warning("ownership.repaired", misplaced=found.misplaced)
             self._metrics.ownership_repairs.inc()
             self._app.consumer.request_rejoin()

@@ -13,10 +13,12 @@ from typing import Final
 
 from agents.coordination.hrw import place_symbols
 
-LASTING: Final = 3
+LASTING: Final = 2
 """Looks in a row that must find the same kind of difference before it is repaired."""
 
 REPAIR_AGAIN_MS: Final = 30_000
+"""Between two repairs of the same nodes: nodes that follow other symbols see other differences, and
+each could undo what the other has asked for. Where nodes have come or gone, it is another matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,11 @@ class Differences:
         }
 
 
+def able_nodes(seats: Collection[str], weights: Mapping[str, float]) -> dict[str, float]:
+    """Weight of each node with a seat; one without a heartbeat can write nothing."""
+    return {node: weights.get(node, 0.0) for node in seats}
+
+
 def differences(
     owned: Collection[str],
     assigned: Collection[str],
@@ -64,9 +71,7 @@ def differences(
         sticky_pct: As the assignor has it.
     """
     held = {partition: node for node, partitions in seats.items() for partition in partitions}
-    # Without a heartbeat it can write nothing: what it has is to be another's.
-    able = {node: weights.get(node, 0.0) for node in seats}
-    placed = place_symbols(symbols, able, held, sticky_pct)
+    placed = place_symbols(symbols, able_nodes(seats, weights), held, sticky_pct)
     misplaced = sum(1 for p, node in placed.owners.items() if held.get(p) != node)
     return Differences(
         unheld=len(set(assigned) - set(owned)),
@@ -86,20 +91,23 @@ class Repairs:
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
         self._lasting = 0
-        self._repaired_ms: int | None = None
+        self._repaired: tuple[int, dict[str, float]] | None = None
 
-    def due(self, found: Differences, nodes: Collection[str], now_ms: int) -> bool:
-        """Whether it is time, and ours: the first node by name does it for all.
+    def due(self, found: Differences, able: Mapping[str, float], now_ms: int) -> bool:
+        """Whether it is time, and ours: of those that can write, the first by name does it for all.
 
         Args:
             found: At this look. Leases come right by themselves; a node without a seat takes one.
-            nodes: Those with a seat.
+            able: Weight of each node with a seat; 0 where it can write nothing, or drains.
             now_ms: Monotonic.
         """
         self._lasting = self._lasting + 1 if found.misplaced else 0
-        if self._lasting < LASTING or self._node_id != min(nodes, default=self._node_id):
+        first = min((node for node, weight in able.items() if weight > 0), default=self._node_id)
+        if self._lasting < LASTING or self._node_id != first:
             return False
-        if self._repaired_ms is not None and now_ms - self._repaired_ms < REPAIR_AGAIN_MS:
-            return False
-        self._lasting, self._repaired_ms = 0, now_ms
+        if self._repaired is not None:
+            repaired_ms, as_it_was = self._repaired
+            if as_it_was == able and now_ms - repaired_ms < REPAIR_AGAIN_MS:
+                return False
+        self._lasting, self._repaired = 0, (now_ms, dict(able))
         return True

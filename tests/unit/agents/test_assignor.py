@@ -285,3 +285,14 @@ def test_a_topic_that_is_not_there_yet_is_left_out() -> None:
         assert one.assignor.standbys == set()
     dealt = member.assignor.assign(Cluster({}), said)
     assert [told(answer) for answer in dealt.values()] == [{}, {}]
+
+
+def test_what_the_group_was_told_last_is_known() -> None:
+    """Each join says it anew."""
+    member = Member("a", weight=0.0)
+    assert member.assignor.said_weight is None
+    member.says()
+    assert member.assignor.said_weight == 0.0
+    member.weight = 1.0
+    member.says()
+    assert member.assignor.said_weight == 1.0

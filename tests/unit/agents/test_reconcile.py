@@ -63,6 +63,21 @@ def test_a_repair_waits_for_a_lasting_difference_and_is_done_by_one() -> None:
     assert first.due(wrong, NODES, REPAIR_AGAIN_MS + 200)
 
 
+def test_a_repair_does_not_wait_where_nodes_have_come_or_gone_since() -> None:
+    wrong, repairs = Differences(misplaced=2), Repairs("a")
+    assert [repairs.due(wrong, NODES, look) for look in range(LASTING)][-1]
+    without = {**NODES, "c": 0.0}
+    assert [repairs.due(wrong, without, 100 + look) for look in range(LASTING)][-1]
+    assert not any(repairs.due(wrong, without, 200 + look) for look in range(10))
+
+
+def test_who_can_write_nothing_repairs_nothing() -> None:
+    """The first by name may be cut off, and would leave all others waiting."""
+    wrong, second = Differences(misplaced=2), Repairs("b")
+    without = {**NODES, "a": 0.0}
+    assert [second.due(wrong, without, look) for look in range(LASTING)][-1]
+
+
 def test_a_difference_that_passes_is_not_repaired() -> None:
     repairs = Repairs("a")
     for look in range(20):
