@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.cycles import Cycles, Draft
+from agents.cycles import TURN_MS, Cycles, Draft
 from agents.ledger import CommitLedger
 from agents.metrics import Metrics
 from agents.schedule import phase_ms
@@ -160,3 +160,25 @@ async def test_symbols_given_up_are_no_longer_served() -> None:
     bench.clock.advance(10_000)
     await bench.spin(100)
     assert bench.sink.drafts == []
+
+
+async def test_others_get_their_turn_by_the_time_that_reports_took() -> None:
+    """Not after each symbol, and not after all of them."""
+    bench = Bench()
+    turns: list[int] = []
+    served: list[str] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(len(served))
+            await asyncio.sleep(0)
+
+    def slow(symbol: str) -> None:
+        served.append(symbol)
+        bench.clock.advance(1)
+
+    task = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    await bench.cycles._serve([str(n) for n in range(4 * TURN_MS)], slow)
+    task.cancel()
+    assert turns == [0, TURN_MS, 2 * TURN_MS, 3 * TURN_MS, 4 * TURN_MS]
