@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.batches import batches_of
-from agents.fetching import PacedFetcher
+from agents.fetching import FETCH_PERIOD_S, PARTITION_PERIOD_S, PacedFetcher
 from streams.chunks import Chunk, chunk_of, fetched_records
 
 A, B, OTHER = TP("events", 0), TP("events", 1), TP("changelog", 0)
@@ -278,7 +278,7 @@ async def test_what_came_is_handed_on_before_the_pause(monkeypatch: pytest.Monke
     assert node.fetcher._in_flight == set()
 
 
-@pytest.mark.parametrize(("brought", "period_s"), [(0, 0.006), (15, 0.006), (64, 0.0256)])
+@pytest.mark.parametrize(("brought", "period_s"), [(0, FETCH_PERIOD_S), (15, FETCH_PERIOD_S), (64, 64 * PARTITION_PERIOD_S)])
 async def test_the_more_partitions_bring_something_the_longer_the_pause(
     monkeypatch: pytest.MonkeyPatch, brought: int, period_s: float
 ) -> None:
