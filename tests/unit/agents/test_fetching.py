@@ -278,7 +278,10 @@ async def test_what_came_is_handed_on_before_the_pause(monkeypatch: pytest.Monke
     assert node.fetcher._in_flight == set()
 
 
-@pytest.mark.parametrize(("brought", "period_s"), [(0, FETCH_PERIOD_S), (15, FETCH_PERIOD_S), (64, 64 * PARTITION_PERIOD_S)])
+@pytest.mark.parametrize(
+    ("brought", "period_s"),
+    [(0, FETCH_PERIOD_S), (15, FETCH_PERIOD_S), (64, 64 * PARTITION_PERIOD_S)],
+)
 async def test_the_more_partitions_bring_something_the_longer_the_pause(
     monkeypatch: pytest.MonkeyPatch, brought: int, period_s: float
 ) -> None:
