@@ -111,7 +111,17 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class BatchProducer(driver.Producer):
-    """Faust's producer, but it does not wait for a broker that is away at a stop."""
+    """Faust's producer, but it waits for nothing that need not be waited for."""
+
+    async def flush(self) -> None:
+        """Wait for what has been given to the broker's client by now; before each commit.
+
+        Faust waits until nothing is left to be sent. Where hundreds of symbols are checkpointed
+        that may be never, and no offset would be committed. It need not: the ledger lets only
+        what acknowledged checkpoints cover be committed.
+        """
+        if self._producer is not None:
+            await self._producer.flush()
 
     async def on_stop(self) -> None:
         """Send what waits, as far as the broker takes it in time."""
