@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.simulator_likeness import recorded, simulated
 from streams import events
+from tables import lane
 from tables.engine import Engine
 from tables.report import Position, Source, Writer, compose, encode_report
 
@@ -58,6 +59,15 @@ def apply_all(records: Records, symbol: str) -> Engine:
     return engine
 
 
+def without_the_lane(work: Callable[[], None]) -> None:
+    """As where nobody has compiled it."""
+    taken, lane.take = lane.take, None
+    try:
+        work()
+    finally:
+        lane.take = taken
+
+
 def timed(work: Callable[[], object], times: int) -> dict[str, float]:
     """Mean and p99 of single calls, ms."""
     taken = []
@@ -74,6 +84,7 @@ def timed(work: Callable[[], object], times: int) -> dict[str, float]:
 def measure(name: str, symbol: str, records: Records) -> dict[str, Any]:
     decode_s = best(lambda: decode_all(records))
     apply_s = best(lambda: apply_all(records, symbol) and None)  # type: ignore[func-returns-value]
+    slower_s = best(lambda: without_the_lane(lambda: apply_all(records, symbol) and None))  # type: ignore[func-returns-value]
     engine = apply_all(records, symbol)
     now_ms = engine.newest_ms + 100
     at = Position("t", 0, engine.applied, now_ms)
@@ -97,6 +108,8 @@ def measure(name: str, symbol: str, records: Records) -> dict[str, Any]:
         "apply_us": round(apply_s / len(records) * 1e6, 2),
         "records_per_s": round(len(records) / apply_s),
         "apply_vs_decode": round(apply_s / decode_s, 2),
+        "fast_lane": "there" if lane.take is not None else "not built",
+        "without_the_lane": f"{slower_s / apply_s:.2f} times as long",
         "fast": timed(lambda: engine.fast_report(now_ms), 1000),
         "fast_encoded": timed(whole, 1000),
         "slow": timed(lambda: engine.slow_report(now_ms), 200),
