@@ -19,8 +19,8 @@ RUN apt-get update \
 # Dependencies first: a change of the code leaves this layer as it is.
 COPY requirements/ requirements/
 RUN python -m venv /opt/tapeline \
-    && /opt/tapeline/bin/pip install --only-binary :all: --require-hashes -r requirements/core.txt \
-    && /usr/local/bin/pip install --only-binary :all: --require-hashes -r requirements/build.txt
+    && /opt/tapeline/bin/pip install --no-deps --only-binary :all: --require-hashes -r requirements/core.txt \
+    && /usr/local/bin/pip install --no-deps --only-binary :all: --require-hashes -r requirements/build.txt
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY agents/ agents/
 COPY lua/ lua/
@@ -33,7 +33,7 @@ RUN /usr/local/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels 
 
 # --- the suite, for docker-compose.test.yml ----------------------------------------------------
 FROM build AS test
-RUN /opt/tapeline/bin/pip install --only-binary :all: --require-hashes -r requirements/dev.txt
+RUN /opt/tapeline/bin/pip install --no-deps --only-binary :all: --require-hashes -r requirements/dev.txt
 COPY . .
 CMD ["python", "-m", "pytest"]
 

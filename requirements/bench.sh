@@ -29,7 +29,7 @@ if command -v uv >/dev/null 2>&1; then
         --require-hashes -r $lock
 else
     "$python" -m venv $venv
-    $venv/bin/python -m pip --disable-pip-version-check --quiet install $binary \
+    $venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps $binary \
         --require-hashes -r $lock
 fi
 printf '%s\n' "$wanted" >$stamp
