@@ -20,6 +20,7 @@ from tables.parameters import Parameters
 from tests.support.tape import SYMBOL, VENUE, Record, Tape, opened, random_tape
 
 ROOT = Path(__file__).parents[3]
+COMPILER = shutil.which("cc") or shutil.which("gcc")
 HEADERS = Path(sysconfig.get_path("include")) / "Python.h"
 
 built = pytest.mark.skipif(
@@ -261,13 +262,13 @@ def test_a_record_begins_as_is_said() -> None:
 
 
 @pytest.mark.skipif(
-    not (shutil.which("cc") or shutil.which("gcc")) or not HEADERS.exists(),
+    COMPILER is None or not HEADERS.exists(),
     reason="no C compiler, or no headers of Python's",
 )
 def test_setup_has_built_it() -> None:
     """Where it can be; from the source that is here, and without a warning."""
     assert lane.take is not None
-    command = ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    command = [str(COMPILER), "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
     command += [f"-I{sysconfig.get_path('include')}", str(ROOT / "tables" / "_lane.c")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
