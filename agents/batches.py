@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from streams.chunks import Chunk
+from tables.lane import Values
 
 
 class RawRecord(Protocol):
@@ -27,10 +28,6 @@ class Kept(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
-
-
-Values = list[tuple[int, bytes | None]]
-"""(offset, value) pairs, offsets rising."""
 
 
 @dataclass(frozen=True, slots=True)

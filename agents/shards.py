@@ -11,13 +11,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from agents.batches import Batch, Kept, RawRecord, Values
+from agents.batches import Batch, Kept, RawRecord
 from agents.ledger import CommitLedger
 from streams.symbols import Listing
 from streams.topics import partition_of
 from tables.applied import Applied
 from tables.changelog import Checkpoint
 from tables.engine import Engine
+from tables.lane import Values
 from tables.parameters import Parameters
 from tapeline.errors import MalformedRecord, SnapshotError
 

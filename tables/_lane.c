@@ -388,12 +388,13 @@ static int apply_delta(Run *run, const Delta *delta) {
     PyObject *mid_doubled = PyLong_FromLongLong(doubled);
     if (mid_doubled == NULL)
         return -1;
-    bool well
-        = change(run, &run->bids, s_bid, run->room->levels, delta->bids, follow ? run->large : INT64_MAX,
-                 follow ? run->large_least : never, follow, mid_doubled)
-          && change(run, &run->asks, s_ask, run->room->levels + delta->bids,
-                    delta->levels - delta->bids, follow ? run->large : INT64_MAX,
-                    follow ? run->large_least : never, follow, mid_doubled);
+    int64_t large = follow ? run->large : INT64_MAX;
+    PyObject *large_object = follow ? run->large_least : never;
+    const Level *levels = run->room->levels;
+    bool well = change(run, &run->bids, s_bid, levels, delta->bids, large, large_object, follow,
+                       mid_doubled)
+                && change(run, &run->asks, s_ask, levels + delta->bids, delta->levels - delta->bids,
+                          large, large_object, follow, mid_doubled);
     Py_DECREF(mid_doubled);
     if (well && PySet_GET_SIZE(run->fresh)) {
         PyObject *done = PyObject_CallMethodNoArgs(run->iceberg, s_book_changed);

@@ -12,10 +12,8 @@ from streams.events import UNSTAMPED, BookDelta, Event
 from tables import lane
 from tables.applied import Applied
 from tables.calculator import Calculators
+from tables.lane import Values
 from tapeline.errors import MalformedRecord, RecordError, UnknownKind
-
-Values = list[tuple[int, bytes | None]]
-"""(offset, value) pairs, offsets rising."""
 
 
 class Intake(ABC):

@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-Take = Callable[[Any, list[tuple[int, bytes | None]], int], None]
+Values = list[tuple[int, bytes | None]]
+"""(offset, value) pairs, offsets rising."""
+
+Take = Callable[[Any, Values, int], None]
 
 take: Take | None
 try:

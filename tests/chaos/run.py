@@ -15,7 +15,7 @@ from tapeline.stack.ports import LOOPBACK
 from tapeline.stack.processes import ChildProcess
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.figures import gap_s, handovers_s, spread
-from tests.chaos.history import calls, judged, overdue, regranted
+from tests.chaos.history import Accepted, calls, judged, overdue, regranted
 from tests.chaos.scenarios import DURABLE, FROM_ONE, SCENARIOS, Fault
 
 LEASE_TTL_S = 2.0
@@ -64,10 +64,11 @@ async def run(args: argparse.Namespace, *, quick: bool = False) -> dict[str, Any
         return _found(args, running, faults, settled, differing, twice, ops)
 
 
-def _gaps(running: Cluster, fault: Fault) -> tuple[list[float], list[float]]:
+def _gaps(
+    history: dict[str, list[Accepted]], symbols: list[str], fault: Fault
+) -> tuple[list[float], list[float]]:
     """Of the symbols that were hit, and of the others."""
-    history = running.history()
-    gaps = {s: gap_s(history[s], fault.began_s, fault.ended_s) for s in running.symbols}
+    gaps = {s: gap_s(history[s], fault.began_s, fault.ended_s) for s in symbols}
     return (
         [gap for symbol, gap in gaps.items() if symbol in fault.hit],
         [gap for symbol, gap in gaps.items() if symbol not in fault.hit],
@@ -86,7 +87,7 @@ def _any_write_gaps(running: Cluster, faults: list[Fault]) -> list[float]:
 
 
 def _line(running: Cluster, fault: Fault) -> str:
-    hit, others = _gaps(running, fault)
+    hit, others = _gaps(running.history(), running.symbols, fault)
     told = "".join(f", {name} {value}" for name, value in fault.told.items())
     return (
         f"{len(hit)} symbols hit, gap {max(hit, default=0):.3f} s,"
@@ -103,8 +104,8 @@ def _found(
     twice: int,
     ops: dict[str, float],
 ) -> dict[str, Any]:
-    gaps = [_gaps(running, fault) for fault in faults]
     history = running.history()
+    gaps = [_gaps(history, running.symbols, fault) for fault in faults]
     handovers = [
         gap
         for fault in faults
