@@ -23,9 +23,9 @@ from streams.venues.base import AssemblerCounts, HttpRequest
 from streams.venues.binance import urls
 from streams.venues.binance.depth import Join
 from streams.venues.binance.feed import SymbolFeed
-from streams.venues.binance.market import VENUE, Market
 from streams.venues.binance.requests import RequestQueue
 from streams.venues.binance.schema import (
+    VENUE,
     AggTradeUpdate,
     AnyFrame,
     BookTickerUpdate,
@@ -35,9 +35,12 @@ from streams.venues.binance.schema import (
     DepthUpdate,
     ExchangeInfo,
     KlineUpdate,
+    SymbolInfo,
     TradeUpdate,
     VenueError,
 )
+from streams.venues.decimals import common_step
+from streams.venues.market import Market
 from tapeline.errors import ConfigError, FrameError, UnknownSymbol
 
 Handler = Callable[[Any, int], list[Event]]
@@ -359,7 +362,7 @@ class BinanceAssembler:
             entry = listed.get(venue_symbol)
             if entry is not None:
                 feed = self._by_venue_symbol[venue_symbol]
-                events.append(feed.market.learn(entry, now_ms))
+                events.append(feed.market.know(_instrument(feed.market.symbol, entry, now_ms)))
                 events += self._joined(feed, feed.depth.instrument_known(now_ms), now_ms)
             elif request.venue_symbol:
                 self._unlisted(venue_symbol)
@@ -375,6 +378,31 @@ class BinanceAssembler:
         if join is Join.UNFIT:
             self._ask_snapshot(feed.market, now_ms)
         return events
+
+
+def _instrument(symbol: str, info: SymbolInfo, now_ms: int) -> Instrument:
+    """Tick and lot size as exchangeInfo says them.
+
+    Raises:
+        FrameError: A step is not a number.
+    """
+    # A step of 0 is the venue's way to say that the rule is off.
+    tick_size, px_e = common_step({info.step("PRICE_FILTER") or "0"}, "tickSize")
+    lot_size, sz_e = common_step({info.step("LOT_SIZE") or "0"}, "stepSize")
+    return Instrument(
+        venue=VENUE,
+        symbol=symbol,
+        ts_event_ms=now_ms,
+        ts_recv_ms=now_ms,
+        px_e=px_e,
+        sz_e=sz_e,
+        tick_size=tick_size,
+        lot_size=lot_size,
+        status=info.status.lower(),
+        base=info.base_asset,
+        quote=info.quote_asset,
+        synthetic=info.synthetic,
+    )
 
 
 def _excerpt(frame: str | bytes) -> str:

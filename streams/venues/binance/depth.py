@@ -17,9 +17,9 @@ from typing import Final
 from streams.book import Top, WireBook
 from streams.events import BookDelta, BookSnapshot, Event
 from streams.topcheck import TopCheck
-from streams.venues.binance.decimals import TooFine, together
-from streams.venues.binance.market import VENUE, Market
-from streams.venues.binance.schema import DepthSnapshot, DepthUpdate, WireLevel
+from streams.venues.binance.schema import VENUE, DepthSnapshot, DepthUpdate, WireLevel
+from streams.venues.decimals import TooFine, together
+from streams.venues.market import Market
 from tapeline.errors import FrameError
 
 HELD_MESSAGES_MAX: Final = 2_000

@@ -7,10 +7,9 @@ from math import isfinite
 from typing import Final
 
 from streams.events import DayStats, Event, Kline, Quote, Ticker, Trade
-from streams.venues.binance.decimals import TooFine, together
 from streams.venues.binance.depth import DepthFeed
-from streams.venues.binance.market import VENUE, Market
 from streams.venues.binance.schema import (
+    VENUE,
     AggTradeUpdate,
     BookTickerUpdate,
     DayTickerUpdate,
@@ -18,6 +17,8 @@ from streams.venues.binance.schema import (
     KlineUpdate,
     TradeUpdate,
 )
+from streams.venues.decimals import TooFine, together
+from streams.venues.market import Market
 from tapeline.errors import FrameError
 
 TRADE_RESTART_MS: Final = 1_000

@@ -6,9 +6,11 @@ from time to time. Decimal numbers stay text until `decimals` makes exact intege
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
+
+VENUE: Final = "binance"
 
 Id = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 WireLevel = tuple[str, str]

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from streams.symbols import Listing
 from streams.venues.binance import urls
 from streams.venues.binance.assembler import BinanceAssembler
-from streams.venues.binance.market import VENUE
+from streams.venues.binance.schema import VENUE
 
 _COMBINED: Final = re.compile(r'\{"stream":"(!?[A-Za-z0-9]*)@?([A-Za-z]*)')
 _EVENT: Final = re.compile(r'"e":"(\w+)"')

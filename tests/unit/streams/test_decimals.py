@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.venues.binance import decimals
-from streams.venues.binance.decimals import VALUE_MAX, Scale, TooFine, common_step, together
+from streams.venues import decimals
+from streams.venues.decimals import VALUE_MAX, Scale, TooFine, common_step, together
 from tapeline.errors import FrameError
 
 UNITS = st.integers(0, 10**17)  # of 1e-8

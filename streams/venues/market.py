@@ -1,4 +1,4 @@
-"""What is known of one symbol at Binance, shared by its book and its other streams."""
+"""What is known of one symbol at its venue, shared by its book and its other streams."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from typing import Final
 from streams.events import FeedState, FeedStatus, Instrument
 from streams.symbols import Listing
 from streams.venues.base import AssemblerCounts
-from streams.venues.binance.decimals import Scale, common_step
-from streams.venues.binance.schema import SymbolInfo
-
-VENUE: Final = "binance"
+from streams.venues.decimals import Scale, common_step
 
 CLOCK_SKEW_MS: Final = 60_000
 """A venue time further off our own than this is not believed."""
@@ -20,6 +17,7 @@ class Market:
     """Names, exponents and trading rules of one symbol.
 
     Attributes:
+        venue: Its name.
         symbol: Canonical.
         venue_symbol: As the venue spells it.
         px, sz: Text to integers. They only become finer, so that a price of today can always
@@ -29,48 +27,29 @@ class Market:
         counts: The assembler's.
     """
 
-    __slots__ = ("counts", "px", "rules", "symbol", "sz", "unlisted", "venue_symbol")
+    __slots__ = ("counts", "px", "rules", "symbol", "sz", "unlisted", "venue", "venue_symbol")
 
     def __init__(self, listing: Listing, counts: AssemblerCounts) -> None:
+        self.venue = listing.venue
         self.symbol, self.venue_symbol = listing.symbol, listing.venue_symbol.upper()
         self.px, self.sz = Scale("price", 1), Scale("size", 0)
         self.rules: Instrument | None = None
         self.unlisted = False
         self.counts = counts
 
-    def learn(self, info: SymbolInfo, now_ms: int) -> Instrument:
-        """Take tick and lot size from exchangeInfo.
-
-        Raises:
-            FrameError: A step is not a number.
-        """
-        # A step of 0 is the venue's way to say that the rule is off.
-        tick_size, px_e = common_step({info.step("PRICE_FILTER") or "0"}, "tickSize")
-        lot_size, sz_e = common_step({info.step("LOT_SIZE") or "0"}, "stepSize")
-        return self._know(
-            Instrument(
-                venue=VENUE,
-                symbol=self.symbol,
-                ts_event_ms=now_ms,
-                ts_recv_ms=now_ms,
-                px_e=px_e,
-                sz_e=sz_e,
-                tick_size=tick_size,
-                lot_size=lot_size,
-                status=info.status.lower(),
-                base=info.base_asset,
-                quote=info.quote_asset,
-                synthetic=info.synthetic,
-            )
-        )
+    def know(self, rules: Instrument) -> Instrument:
+        """Take the venue's rules; prices and sizes have at least their exponents from now on."""
+        self.rules = rules
+        self.refine(rules.px_e, rules.sz_e)
+        return rules
 
     def infer(self, prices: set[str], sizes: set[str], now_ms: int) -> Instrument:
         """Read tick and lot size off the digits of a book, for want of the venue's word."""
         tick_size, px_e = common_step(prices, "price")
         lot_size, sz_e = common_step(sizes, "size")
-        return self._know(
+        return self.know(
             Instrument(
-                venue=VENUE,
+                venue=self.venue,
                 symbol=self.symbol,
                 ts_event_ms=now_ms,
                 ts_recv_ms=now_ms,
@@ -82,11 +61,6 @@ class Market:
                 origin="inferred",
             )
         )
-
-    def _know(self, rules: Instrument) -> Instrument:
-        self.rules = rules
-        self.refine(rules.px_e, rules.sz_e)
-        return rules
 
     def refine(self, px_e: int, sz_e: int) -> None:
         """Let prices and sizes have at least these exponents."""
@@ -104,7 +78,7 @@ class Market:
     ) -> FeedStatus:
         """A `FeedStatus` of this symbol."""
         return FeedStatus(
-            venue=VENUE,
+            venue=self.venue,
             symbol=self.symbol,
             ts_event_ms=now_ms,
             ts_recv_ms=now_ms,
