@@ -12,7 +12,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 # --- what runs, from hashed locks, wheels only -------------------------------------------------
 FROM base AS build
 WORKDIR /src
-# For the engine's fast lane.
+# For the fast lanes.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*

@@ -58,5 +58,5 @@ lock: ## resolve requirements/*.txt anew (needs uv); ARGS="--upgrade"
 clean: ## remove .venv, caches and build output
 	rm -rf .venv .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	rm -rf deploy/kafka-local/lib deploy/kafka-local/target
-	rm -f tables/_lane.*.so
+	rm -f tables/_lane.*.so streams/venues/binance/_wire.*.so
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

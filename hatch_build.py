@@ -1,4 +1,4 @@
-"""Builds the engine's fast lane beside its source, where there is a C compiler.
+"""Builds the fast lanes beside their sources, where there is a C compiler.
 
 Without one, or without Python's headers, everything works the same and slower: the build says so
 and goes on.
@@ -16,16 +16,19 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("tables") / "_lane.c"
+SOURCES = (
+    Path("streams") / "venues" / "binance" / "_wire.c",
+    Path("tables") / "_lane.c",
+)
 
 
-def build(root: Path) -> tuple[Path, str]:
-    """Compile.
+def build(root: Path, source: Path) -> tuple[Path, str]:
+    """Compile one of them.
 
     Returns:
         The extension module's file, relative to the project, and why it can't be built, or ''.
     """
-    target = SOURCE.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
+    target = source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
     compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     link = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
     made = root / target.with_name(f"{target.name}.{os.getpid()}")
@@ -33,7 +36,7 @@ def build(root: Path) -> tuple[Path, str]:
         *shlex.split(compiler),
         *("-std=c11", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", *link),
         f"-I{sysconfig.get_path('include')}",
-        *(str(root / SOURCE), "-o", str(made)),
+        *(str(root / source), "-o", str(made)),
     ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -53,10 +56,11 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Put what was built into a wheel, whose tag then names interpreter and platform."""
-        target, reason = build(Path(self.root))
-        if reason:
-            self.app.display_warning(f"without the engine's fast lane: {reason}")
-        elif version != "editable":
-            build_data["force_include"][str(Path(self.root) / target)] = str(target)
-            build_data["pure_python"] = False
-            build_data["infer_tag"] = True
+        for source in SOURCES:
+            target, reason = build(Path(self.root), source)
+            if reason:
+                self.app.display_warning(f"without the fast lane {source}: {reason}")
+            elif version != "editable":
+                build_data["force_include"][str(Path(self.root) / target)] = str(target)
+                build_data["pure_python"] = False
+                build_data["infer_tag"] = True

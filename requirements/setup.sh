@@ -11,7 +11,7 @@ lock=requirements/dev.txt
 venv=.venv
 stamp=$venv/.made-from
 
-wanted=$(cat "$lock" pyproject.toml hatch_build.py tables/_lane.c "$0" | cksum)
+wanted=$(cat "$lock" pyproject.toml hatch_build.py streams/_scan.h streams/venues/binance/_wire.c tables/_lane.c "$0" | cksum)
 if [ -x $venv/bin/tapeline ] && [ -f $stamp ] && [ "$(cat $stamp)" = "$wanted" ] \
     && $venv/bin/python -c '' 2>/dev/null; then
     exit 0

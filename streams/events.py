@@ -25,7 +25,8 @@ EXPONENT_MIN, EXPONENT_MAX = -18, 9
 Exponent = Annotated[int, msgspec.Meta(ge=EXPONENT_MIN, le=EXPONENT_MAX)]
 Price = Annotated[int, msgspec.Meta(gt=0, le=2**62)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-Millis = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Millis = Annotated[int, msgspec.Meta(ge=0, lt=253_370_764_800_000)]
+"""A time before the year 9999: the last of which a calendar's text can be made."""
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Ordinal = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Level = tuple[Price, Size]

@@ -7,17 +7,10 @@
  * `Engine._take_delta` and the others. Without a compiler there is no lane and nothing else
  * changes; tests compare the two, state by state.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <string.h>
+#include "../streams/_scan.h"
 
 #define LEVELS_FIRST 128       /* room for those of one record, before more is asked for */
 #define SIZES_FIRST 1024       /* likewise, for those left standing by one run */
-#define COUNT_MAX (1LL << 53)  /* streams.events.Millis, Count, Ordinal: below */
-#define VALUE_MAX (1LL << 62)  /* streams.events.Price, Size: at most */
-#define DIGITS_MAX 19
 
 typedef struct {
     int64_t px, sz;
@@ -36,11 +29,6 @@ typedef struct {
     int64_t *sizes, first_sizes[SIZES_FIRST];
     size_t levels_max, sizes_max;
 } Room;
-
-/* Where reading is, and the end of the record. */
-typedef struct {
-    const char *at, *end;
-} Cursor;
 
 static PyObject *s_applied, *s_feed_token, *s_feed_seq, *s_newest_ms, *s_second_ends_ms,
     *s_last_change_ms, *s_px_e, *s_sz_e, *s_large_least, *s_book, *s_state, *s_ok, *s_bids, *s_asks,
@@ -80,35 +68,6 @@ static bool widen(void **held, void *first, size_t *most, size_t wanted, size_t 
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-/* Move behind a text, if it comes next. */
-#define AFTER(cursor, literal) after(cursor, literal, sizeof(literal) - 1)
-static inline bool after(Cursor *cursor, const char *text, size_t length) {
-    if ((size_t)(cursor->end - cursor->at) < length || memcmp(cursor->at, text, length) != 0)
-        return false;
-    cursor->at += length;
-    return true;
-}
-
-/* A JSON integer from 0 to `most`. Bytes objects end in a NUL, so that no digit is past the end. */
-static inline bool natural(Cursor *cursor, int64_t most, int64_t *value) {
-    const char *p = cursor->at;
-    uint64_t n = 0;
-    if (*p == '0') {
-        p++;
-    } else {
-        while (*p >= '0' && *p <= '9') {
-            if (p - cursor->at >= DIGITS_MAX)
-                return false;
-            n = n * 10 + (uint64_t)(*p++ - '0');
-        }
-    }
-    if (p == cursor->at || (*p >= '0' && *p <= '9') || n > (uint64_t)most)
-        return false;
-    cursor->at = p;
-    *value = (int64_t)n;
-    return true;
-}
-
 static inline bool exponent(Cursor *cursor, int64_t *value) {
     bool negative = AFTER(cursor, "-");
     if (!natural(cursor, 18, value) || (negative && *value == 0))
@@ -145,8 +104,8 @@ static bool read_delta(PyObject *raw, PyObject *opening, Room *room, Delta *delt
     Cursor here = {first, first + PyBytes_GET_SIZE(raw)}, *at = &here;
     int64_t ts_event_ms, routing_version;
     if (!after(at, PyBytes_AS_STRING(opening), (size_t)PyBytes_GET_SIZE(opening))
-        || !natural(at, COUNT_MAX - 1, &ts_event_ms) || !AFTER(at, ",\"ts_recv_ms\":")
-        || !natural(at, COUNT_MAX - 1, &delta->ts_recv_ms)
+        || !natural(at, MILLIS_MAX - 1, &ts_event_ms) || !AFTER(at, ",\"ts_recv_ms\":")
+        || !natural(at, MILLIS_MAX - 1, &delta->ts_recv_ms)
         || !AFTER(at, ",\"v\":1,\"feed\":{\"token\":")
         || !natural(at, COUNT_MAX - 1, &delta->feed_token)
         || !AFTER(at, ",\"seq\":") || !natural(at, COUNT_MAX - 1, &delta->feed_seq)
@@ -298,25 +257,6 @@ static bool keep(Run *run) {
 
 /* --- ladders ---------------------------------------------------------------------------------- */
 
-/* As 64 bits; what is larger, as the largest. */
-static inline int64_t as_int64(PyObject *number) {
-    int overflow;
-    int64_t value = PyLong_AsLongLongAndOverflow(number, &overflow);
-    return overflow == 0 ? value : overflow > 0 ? INT64_MAX : INT64_MIN;
-}
-
-static Py_ssize_t place_of(PyObject *prices, int64_t px) {
-    Py_ssize_t low = 0, high = PyList_GET_SIZE(prices);
-    while (low < high) {
-        Py_ssize_t middle = (low + high) / 2;
-        if (as_int64(PyList_GET_ITEM(prices, middle)) < px)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 static bool stands(PyObject *watched, PyObject *px) {
     return PyDict_GET_SIZE(watched) && PyDict_Contains(watched, px) == 1;
 }
@@ -353,7 +293,7 @@ static bool change(Run *run, Side *side, PyObject *name, const Level *first, siz
             PyObject *sz = PyLong_FromLongLong(level->sz);
             well = sz != NULL
                    && (before != NULL
-                       || PyList_Insert(side->prices, place_of(side->prices, level->px), px) == 0)
+                       || insert_at(side->prices, place_of(side->prices, level->px), px))
                    && PyDict_SetItem(side->sizes, px, sz) == 0;
             Py_XDECREF(sz);
             run->room->sizes[run->standing++] = level->sz;

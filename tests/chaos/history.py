@@ -77,7 +77,7 @@ class Verdict:
         duplicate: The same (token, seq) accepted twice, or one token with two writers.
         unknown: Accepted from nobody's log.
         regranted: Leases granted under a token no higher than one before.
-        overdue: Sent by a writer whose lease, by its own books, had run out.
+        overdue: Decided on by a writer whose lease, by its own books, had run out.
     """
 
     stale: int = 0
@@ -103,12 +103,12 @@ def regranted(made: Iterable[dict[str, Any]]) -> int:
 
 
 def overdue(made: Iterable[dict[str, Any]], ttl_s: float) -> int:
-    """Reports sent longer after the last renewal was sent than a lease lives."""
+    """Reports decided on longer after the last renewal was sent than a lease lives."""
     granted: dict[str, float] = {}
     late = 0
     for call in made:
         if call["call"] == "publish":
-            late += call["t"] - granted.get(call["lease"], call["t"]) > ttl_s
+            late += call["decided"] - granted.get(call["lease"], call["decided"]) > ttl_s
         elif call.get("code") in ("RENEWED", "GRANTED", "STOLEN", "HELD_BY_ME"):
             value = call["value"]
             granted[value] = max(call["sent"], granted.get(value, 0.0))

@@ -13,6 +13,7 @@ import os
 import time
 from typing import Any
 
+from agents.coordination.lease import LeaseManager
 from agents.coordination.lease_state import LeaseBook
 from agents.main import faust_app
 from lua import ReportWrite, Scripts, scripts
@@ -30,12 +31,21 @@ def _write(**fields: Any) -> None:
 def log_calls() -> None:
     """Write down what coordination asks of Redis, and what it is told."""
     publish, acquire, renew = Scripts.publish_many, Scripts.acquire_many, Scripts.renew_many
+    current = LeaseManager.current
+    asked: dict[str, float] = {}
+
+    def asked_for(self: LeaseManager, symbol: str) -> Any:
+        asked[symbol] = time.monotonic()
+        return current(self, symbol)
 
     async def publish_many(self: Scripts, writes: Any, ttl_ms: int) -> Any:
         reports = [one for one in writes if isinstance(one, ReportWrite)]
         for one in reports:
             _write(
                 call="publish",
+                # A process that is stopped behind this has found its lease valid: what it sends when
+                # it goes on can't be held back by itself, and is what the fence is for.
+                decided=asked[one.symbol],
                 symbol=one.symbol,
                 lease=one.lease_value,
                 token=one.token,
@@ -74,6 +84,7 @@ def log_calls() -> None:
             _write(call="renew", sent=sent, lease=key, value=value, code=code)
         return answers
 
+    LeaseManager.current = asked_for  # type: ignore[method-assign]
     Scripts.publish_many = publish_many  # type: ignore[method-assign]
     Scripts.acquire_many = acquire_many  # type: ignore[method-assign]
     Scripts.renew_many = renew_many  # type: ignore[method-assign]

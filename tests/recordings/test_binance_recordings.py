@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.bridge import Tape, tape_of
 from streams.capture.check import check
+from streams.capture.dialects import dialect_of
+from streams.capture.player import listings_of
+from streams.events import Event
+from streams.venues.base import AssemblerCounts
+from streams.venues.binance import wire
+from streams.venues.binance.assembler import BinanceAssembler
 from tests.support.data import recording
 
 pytestmark = pytest.mark.recordings
@@ -15,6 +22,18 @@ HFTBACKTEST = (
     "binance/hftbacktest/btcusdt_20240808.gz",
     "binance/hftbacktest/btcusdt_20240809.gz",
 )
+
+
+def events_of(tape: Tape) -> tuple[list[Event], AssemblerCounts]:
+    """All that an assembler makes of a recording, and what it has counted."""
+    (listing,) = listings_of(dialect_of("binance"), [tape.symbol])
+    assembler = BinanceAssembler([listing], infer_instruments=True)
+    made = assembler.connected(tape.frames[0][0])
+    for ts_ms, frame in tape.frames:
+        made += assembler.receive(frame, ts_ms)
+        for request in assembler.requests_to_send():
+            made += assembler.http_response(request, 200, tape.book.encode(), ts_ms)
+    return made, assembler.counts
 
 
 def figures(*paths: str) -> dict[str, Any]:
@@ -42,6 +61,20 @@ def test_ten_minutes_of_btcusdt_over_two_files() -> None:
     assert (result["symbols"], result["bridged"]) == (["BTCUSDT"], 1)
     assert result["gaps"] == result["crossed"] == result["errors"] == 0
     assert result["ok"]
+
+
+@pytest.mark.slow
+def test_the_fast_lane_gives_the_same_events_of_every_frame() -> None:
+    if wire.take is None:
+        pytest.skip("no fast lane: it takes a C compiler and Python's headers")
+    tape = tape_of([recording(path) for path in HFTBACKTEST])
+    lane, lane_counts = events_of(tape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "take", None)
+        events, counts = events_of(tape)
+    assert len(lane) == len(events)
+    assert lane == events
+    assert lane_counts == counts
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ from streams.events import (
 )
 from streams.symbols import Listing
 from streams.venues.base import AssemblerCounts, HttpRequest
-from streams.venues.binance import urls
+from streams.venues.binance import urls, wire
 from streams.venues.binance.depth import Join
 from streams.venues.binance.feed import SymbolFeed
 from streams.venues.binance.requests import RequestQueue
@@ -43,8 +43,11 @@ from streams.venues.decimals import common_step
 from streams.venues.market import Market
 from tapeline.errors import ConfigError, FrameError, UnknownSymbol
 
+if TYPE_CHECKING:
+    from streams.venues.binance._wire import Lane
+
 Handler = Callable[[Any, int], list[Event]]
-Decode = Callable[[str], Any]
+Decode = Callable[[str | bytes], Any]
 
 _PREFIX: Final = '{"stream":"'
 _PREFIX_LENGTH: Final = len(_PREFIX)
@@ -119,6 +122,8 @@ class BinanceAssembler:
             self._feeds[listing.symbol] = feed
             self._by_venue_symbol[market.venue_symbol] = feed
         self._routes: dict[str, tuple[Decode, Handler]] = {}  # by stream name
+        self._take = wire.take
+        self._lanes: dict[str, Lane] = {}  # by stream name
         self._live = False
         self._wants_new_socket = False
 
@@ -177,6 +182,11 @@ class BinanceAssembler:
         """
         counts = self.counts
         counts.frames += 1
+        take = self._take
+        if take is not None:
+            made = take(self._lanes, frame, ts_recv_ms)
+            if made is not None:
+                return made
         try:
             text = frame if isinstance(frame, str) else str(frame, "utf-8")
             # The name is read before the payload, so that one typed pass decodes the frame.
@@ -266,9 +276,13 @@ class BinanceAssembler:
         feed = self._by_venue_symbol.get(venue_symbol.upper())
         if feed is None or name not in _PAYLOADS:
             return None
-        route = _combined[name], getattr(feed, _PAYLOADS[name][1])
+        decode = _combined[name]
+        route = decode, getattr(feed, _PAYLOADS[name][1])
         if len(self._routes) < urls.STREAMS_MAX:
             self._routes[stream] = route
+            lane = wire.lane_of(name, feed, self._passed, lambda frame: decode(frame).data)
+            if lane is not None:
+                self._lanes[stream] = lane
         return route
 
     def _uncommon(self, text: str, ts_recv_ms: int) -> list[Event]:

@@ -189,10 +189,7 @@ class DepthFeed:
         book.apply(bids, asks, msg.last)
         self._progress_ms = msg.event_ms
         if book.crossed:
-            market.counts.crossed += 1
-            events = self.distrust("crossed", _crossing(book), recv_ms)
-            self.book = None  # not one to be shown to anybody
-            return events + self._hold(msg, recv_ms)
+            return self._crossed(book, msg, recv_ms)
         delta = BookDelta(
             venue=VENUE,
             symbol=market.symbol,
@@ -206,6 +203,12 @@ class DepthFeed:
         )
         verdict = self._tops.book(msg.last, book.top())
         return [delta] if verdict is None else [delta, *self._check(verdict, recv_ms)]
+
+    def _crossed(self, book: WireBook, msg: DepthUpdate, recv_ms: int) -> list[Event]:
+        self._market.counts.crossed += 1
+        events = self.distrust("crossed", _crossing(book), recv_ms)
+        self.book = None  # not one to be shown to anybody
+        return events + self._hold(msg, recv_ms)
 
     def _levels(self, bids: list[WireLevel], asks: list[WireLevel]) -> tuple[Levels, Levels]:
         """Exact integers at the market's exponents, which become finer where a level needs it."""

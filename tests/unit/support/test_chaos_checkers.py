@@ -77,5 +77,5 @@ def test_a_token_granted_again() -> None:
 def test_a_report_sent_after_its_lease_had_run_out() -> None:
     renewed = {"call": "renew", "t": 1.1, "sent": 1.0, "value": "n|1|5", "code": "RENEWED"}
     sent = {"call": "publish", "lease": "n|1|5"}
-    assert overdue([renewed, {**sent, "t": 2.9}], ttl_s=2.0) == 0
-    assert overdue([renewed, {**sent, "t": 3.1}], ttl_s=2.0) == 1
+    assert overdue([renewed, {**sent, "decided": 2.9}], ttl_s=2.0) == 0
+    assert overdue([renewed, {**sent, "decided": 3.1}], ttl_s=2.0) == 1
