@@ -18,11 +18,13 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from streams.backoff import Backoff, Timing
-from streams.events import Event
+from streams.book_care import BookCare, CareTimes
+from streams.events import BookDelta, BookSnapshot, Event
 from streams.rest import RestClient, retry_after_s
 from streams.sources import Sink, SourceCounts
 from streams.symbols import Listing
 from streams.venues.base import Assembler, HttpRequest
+from streams.venues.ordering import FLUSH_MS
 from tapeline.clock import Clock
 from tapeline.errors import FeedError, UnknownSymbol
 from tapeline.logging import get_logger
@@ -87,6 +89,8 @@ class SocketSource:
         rest: RestClient,
         clock: Clock,
         timing: Timing | None = None,
+        care: CareTimes | None = None,
+        flush_s: float = FLUSH_MS / 1000,
     ) -> None:
         """Nothing is opened before `run`."""
         self.assembler, self.rest = assembler, rest
@@ -96,6 +100,7 @@ class SocketSource:
         self._clock = clock
         self._timing = timing or Timing()
         self._backoff = Backoff(self._timing)
+        self._care, self._flush_s = BookCare(care), flush_s
         self._legs: set[_Leg] = set()
         self._newest: _Leg | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -116,6 +121,7 @@ class SocketSource:
         try:
             async with self.rest, asyncio.TaskGroup() as self._group:
                 self._group.create_task(self._keep_time(), name="feed-time")
+                self._group.create_task(self._flush(), name="feed-flush")
                 try:
                     await self._follow()
                 finally:
@@ -284,6 +290,24 @@ class SocketSource:
             self._sink.tick(self.assembler.venue, self._clock.now_ms(), live=self.live)
             await asyncio.sleep(TICK_S)
 
+    async def _flush(self) -> None:
+        """Holes that are overdue, and books that are due."""
+        while True:
+            await asyncio.sleep(self._flush_s)
+            now_ms = self._clock.now_ms()
+            if events := self.assembler.tick(now_ms):
+                self._accept(events)
+            for due in self._care.due(self.assembler.symbols(), now_ms, live=self.live):
+                self.counts.asked_anew[due.reason] += 1
+                log.info(
+                    "book.asked_anew",
+                    venue=self.assembler.venue,
+                    symbol=due.symbol,
+                    reason=due.reason,
+                )
+                self._accept(self.assembler.resync(due.symbol, now_ms, due.reason))
+            self._pay()
+
     # --- what the assembler owes the venue ---
 
     def _pay(self) -> None:
@@ -332,6 +356,9 @@ class SocketSource:
     # --- inside ---
 
     def _accept(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is BookDelta or type(event) is BookSnapshot:
+                self._care.moved(event.symbol, event.ts_recv_ms)
         self._sink.accept(self.assembler.venue, events)
 
     def _complain(self, error: FeedError) -> None:

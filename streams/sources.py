@@ -20,6 +20,7 @@ class SourceCounts:
         errors: Frames and replies that were not the venue's dialect.
         connects: Sockets opened.
         reconnects: Sockets lost or given up, by why.
+        asked_anew: Books asked for although nothing said that they were wrong, by why.
         last_frame_ms: When the newest frame came, in the source's own time; 0 for never.
     """
 
@@ -27,6 +28,7 @@ class SourceCounts:
     errors: int = 0
     connects: int = 0
     reconnects: Counter[str] = field(default_factory=Counter)
+    asked_anew: Counter[str] = field(default_factory=Counter)
     last_frame_ms: int = 0
 
 

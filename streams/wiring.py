@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from streams.book_care import CareTimes
 from streams.rest import RestClient
 from streams.sockets import SocketSource
 from streams.symbols import Listing
@@ -13,6 +14,7 @@ from streams.venues.base import Assembler
 from streams.venues.binance.assembler import BinanceAssembler
 from tapeline.clock import Clock
 from tapeline.config import Settings
+from tapeline.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +22,13 @@ class Wiring:
     """One venue.
 
     Attributes:
-        assembler: Makes one for these listings.
+        assembler: Makes one for these listings, as the settings say.
         stream_root, rest_root: Where the settings say it is.
         weight_per_minute: Request weight that it grants an address.
         used_weight_header: Where its answers tell how much of that is spent.
     """
 
-    assembler: Callable[[Iterable[Listing]], Assembler]
+    assembler: Callable[[Iterable[Listing], Settings], Assembler]
     stream_root: Callable[[Settings], str]
     rest_root: Callable[[Settings], str]
     weight_per_minute: int
@@ -35,13 +37,27 @@ class Wiring:
 
 WIRINGS: Final = {
     "binance": Wiring(
-        assembler=BinanceAssembler,
+        assembler=lambda ours, settings: BinanceAssembler(ours, late_ms=settings.late_ms),
         stream_root=lambda settings: settings.binance_stream_url,
         rest_root=lambda settings: settings.binance_rest_url,
         weight_per_minute=6_000,
         used_weight_header="X-MBX-USED-WEIGHT-1M",
     )
 }
+
+
+def care_times(settings: Settings) -> CareTimes:
+    """How patient a bridge is with books.
+
+    Raises:
+        ConfigError: The earliest refresh is later than the latest.
+    """
+    least, most = settings.book_refresh_min_ms, settings.book_refresh_max_ms
+    if least > most:
+        raise ConfigError(
+            "NT_BOOK_REFRESH_MIN_MS", str(least), f"at most NT_BOOK_REFRESH_MAX_MS, {most}"
+        )
+    return CareTimes(settings.book_stale_ms, least, most)
 
 
 def socket_sources(
@@ -61,11 +77,13 @@ def socket_sources(
         )
         sources.append(
             SocketSource(
-                wiring.assembler(ours),
+                wiring.assembler(ours, settings),
                 ours,
                 stream_root=wiring.stream_root(settings),
                 rest=rest,
                 clock=clock,
+                care=care_times(settings),
+                flush_s=settings.flush_ms / 1000,
             )
         )
     return sources

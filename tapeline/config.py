@@ -268,6 +268,28 @@ class Settings(BaseSettings):
         le=3_600_000,
         description="Bridge: time between two written book snapshots.",
     )
+    book_stale_ms: int = Field(
+        300_000,
+        ge=1000,
+        le=3_600_000,
+        description="Bridge: a book that has not moved for so long on a live socket is asked for "
+        "again.",
+    )
+    book_refresh_min_ms: int = Field(
+        120_000,
+        ge=1000,
+        le=86_400_000,
+        description="Bridge: shortest time after which a book is checked, or built anew.",
+    )
+    book_refresh_max_ms: int = Field(
+        300_000, ge=1000, le=86_400_000, description="Bridge: longest such time."
+    )
+    flush_ms: int = Field(
+        50, ge=5, le=1000, description="Bridge: how often it looks for holes to be given up."
+    )
+    late_ms: int = Field(
+        150, ge=10, le=5000, description="Bridge: how long a hole in a stream may be filled."
+    )
     alive_period_ms: int = Field(
         500, ge=100, le=10_000, description="Bridge: silence after which `alive` is written."
     )

@@ -17,6 +17,7 @@ from streams.capture.formats import CaptureError, Entry, read_entries
 from streams.events import Event
 from streams.symbols import Listing, is_symbol
 from streams.venues.base import Assembler, HttpRequest
+from streams.venues.ordering import LATE_MS
 from tapeline.errors import FeedError
 
 Progress = Callable[[int, int], None]
@@ -107,8 +108,17 @@ class Player:
         for entry in self._in_time():
             if entry.ts_ms is not None:
                 self._now_ms = entry.ts_ms
+                yield from self._tick()
             yield from self._step(entry)
             yield from self._answer()
+        self._now_ms += LATE_MS
+        yield from self._tick()
+        yield from self._answer()
+
+    def _tick(self) -> Iterator[tuple[int, list[Event]]]:
+        """What time alone brings; nothing, mostly."""
+        if events := self._assembler.tick(self._now_ms):
+            yield self._now_ms, events
 
     def _in_time(self) -> Iterator[Entry]:
         """Entries with each REST reply moved to its time: some recorders write them first."""

@@ -52,6 +52,9 @@ class AssemblerCounts:
         crossed: Books found with best bid >= best ask.
         ts_replaced: ``ts_event`` more than 60 s off ``ts_recv``, replaced by it.
         ignored: Frames of kinds or symbols nobody asked for, passed over.
+        late: Events that came when the hole they would have filled had been given up.
+        checks, checks_differed: Books in sync held against a snapshot, and those that were not what
+            it said.
     """
 
     frames: int = 0
@@ -66,6 +69,9 @@ class AssemblerCounts:
     crossed: int = 0
     ts_replaced: int = 0
     ignored: int = 0
+    late: int = 0
+    checks: int = 0
+    checks_differed: int = 0
     events: dict[str, int] = field(default_factory=dict)
     """Events passed on, by kind."""
 
@@ -115,8 +121,16 @@ class Assembler(Protocol):
         """
         ...
 
+    def tick(self, now_ms: int) -> list[Event]:
+        """Time passes: give up what is overdue. Called each `streams.venues.ordering.FLUSH_MS`."""
+        ...
+
     def resync(self, symbol: str, now_ms: int, reason: str) -> list[Event]:
-        """Distrust one symbol's book: `feed_status` gap, and a new snapshot is asked for."""
+        """Distrust one symbol's book: `feed_status` gap, and a new snapshot is asked for.
+
+        With the reason ``refresh`` a book in sync stays so, where the venue lets it be checked
+        against a snapshot while its diffs go on.
+        """
         ...
 
     def snapshot(self, symbol: str, now_ms: int, reason: str) -> BookSnapshot | None:

@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hypothesis import strategies as st
+
 from streams.book import WireBook
-from streams.events import BookDelta, BookSnapshot, Event
+from streams.events import BookDelta, BookSnapshot, Event, FeedStatus
 from streams.symbols import Listing
 from streams.venues.base import HttpRequest
 from streams.venues.binance.assembler import BinanceAssembler
+from streams.venues.ordering import LATE_MS
 
 NOW_MS = 1_723_161_255_000
 BTC = Listing("binance", "BTCUSDT", "BTCUSDT")
@@ -201,6 +204,11 @@ class Session:
     def receive(self, wire: str | bytes) -> list[Any]:
         return self._took(self.assembler.receive(wire, self.now_ms))
 
+    def wait(self, ms: int = LATE_MS) -> list[Any]:
+        """Let time pass, and look once what is overdue."""
+        self.now_ms += ms
+        return self._took(self.assembler.tick(self.now_ms))
+
     def purposes(self) -> list[str]:
         return [request.purpose for request in self.waiting]
 
@@ -226,3 +234,41 @@ class Session:
         self.reader.read(events)
         self.waiting += self.assembler.requests_to_send()
         return events
+
+
+# Bids stay under 100 and asks at or over it, so that a true book is never crossed. Level 90 and
+# 110 are there from the start and are never removed.
+CHANGES = st.lists(
+    st.one_of(
+        st.tuples(st.just("bid"), st.integers(91, 99), st.integers(0, 3)),
+        st.tuples(st.just("ask"), st.integers(101, 109), st.integers(0, 3)),
+    ),
+    min_size=4,
+    max_size=40,
+)
+CUTS = st.sets(st.integers(1, 40), max_size=20)
+
+
+def finish(session: Session, venue: Venue) -> None:
+    """Answer everything with the venue's newest book, and see that ours is the same."""
+    for _ in range(4):
+        session.wait(100_000)
+        while session.waiting:
+            if "instrument" in session.purposes():
+                session.answer("instrument", info_body())
+            else:
+                session.answer("snapshot", venue.snapshot(venue.newest))
+    snapshot = session.assembler.snapshot("BTCUSDT", session.now_ms, "refresh")
+    assert snapshot is not None
+    assert snapshot.seq == venue.newest
+    assert session.reader.book is not None
+    assert session.reader.book.levels() == (snapshot.bids, snapshot.asks)
+    assert sides(session.reader.book) == venue.states[-1]
+
+
+def deltas(events: list[Any]) -> list[int]:
+    return [event.seq or 0 for event in events if isinstance(event, BookDelta)]
+
+
+def gaps(events: list[Any]) -> list[FeedStatus]:
+    return [e for e in events if isinstance(e, FeedStatus) and e.status == "gap"]

@@ -139,6 +139,9 @@ class FakeAssembler:
     def symbols(self) -> Sequence[str]:
         return self._symbols
 
+    def tick(self, now_ms: int) -> list[Event]:
+        return []
+
     def stream_path(self) -> str:
         return "/stream"
 

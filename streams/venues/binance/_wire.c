@@ -53,6 +53,7 @@ typedef struct {
     PyObject *event;                   /* the one that is copied */
     PyObject *tag;                     /* what it is counted as */
     PyObject *pass_on, *again; /* counts what is rare; reads a frame as `SymbolFeed` wants it */
+    PyObject *waiting;                 /* the list of messages that are ahead of their turn */
     PyObject *tops, *recent, *append;  /* of the book's `TopCheck`; `append` to its pending quotes */
     PyObject *px, *sz;                 /* scales whose exponents are known: */
     int64_t px_e, sz_e;
@@ -61,7 +62,7 @@ typedef struct {
 } Lane;
 
 static PyObject *s_market, *s_depth, *s_counts, *s_events, *s_px, *s_sz, *s_exponent, *s_px_e,
-    *s_sz_e, *s_quote_id, *s_trade_id, *s_trade_ms, *s_synced, *s_book, *s_bids, *s_asks,
+    *s_sz_e, *s_quote_id, *s_trade_id, *s_trade_ms, *s_synced, *s_since, *s_ahead, *s_messages, *s_book, *s_bids, *s_asks,
     *s_prices, *s_sizes, *s_seq, *s_tops, *s_recent, *s_pending, *s_append, *s_check,
     *s_progress_ms, *s_crossed, *s_buy, *s_sell, *s_trades, *s_copy, *s_venue_symbol, *s_prefix;
 
@@ -352,7 +353,8 @@ static PyObject *traded(Lane *lane, Cursor *at, int64_t recv_ms) {
         || (!AFTER(at, "true") && !AFTER(at, "false")) || !ends(at)
         || !credible(trade_ms, recv_ms))
         Py_RETURN_NONE;
-    if (!number(lane->feed, s_trade_id, &before) || id != before + 1)
+    if (PyList_GET_SIZE(lane->waiting) || !number(lane->feed, s_trade_id, &before)
+        || id != before + 1)
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 
     char digits[DIGITS_MAX + 1];
@@ -552,8 +554,10 @@ static void close_book(Book *book) {
 static bool follows(Lane *lane, Book *book, int64_t first, int64_t last) {
     int64_t seq, px_e, sz_e;
     PyObject *synced = PyObject_GetAttr(lane->depth, s_synced);
+    PyObject *since = PyObject_GetAttr(lane->depth, s_since);
     Py_XDECREF(synced);
-    if (synced != Py_True)
+    Py_XDECREF(since);
+    if (synced != Py_True || since != Py_None || PyList_GET_SIZE(lane->waiting))
         return false;
     book->book = PyObject_GetAttr(lane->depth, s_book);
     return book->book != NULL && book->book != Py_None && number(book->book, s_seq, &seq)
@@ -670,6 +674,15 @@ static PyObject *attribute_of(PyObject *owner, PyObject *name, PyObject *its) {
     return found;
 }
 
+static PyObject *waiting_of(PyObject *owner) {
+    PyObject *found = attribute_of(owner, s_ahead, s_messages);
+    if (found != NULL && !PyList_CheckExact(found)) {
+        PyErr_SetString(PyExc_TypeError, "what is ahead of its turn is no list");
+        Py_CLEAR(found);
+    }
+    return found;
+}
+
 static int lane_init(Lane *lane, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
     PyObject *feed, *event, *quote, *tag, *pass_on, *again;
     const char *kind;
@@ -695,6 +708,7 @@ static int lane_init(Lane *lane, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
         || (lane->tops = PyObject_GetAttr(lane->depth, s_tops)) == NULL
         || (lane->recent = PyObject_GetAttr(lane->tops, s_recent)) == NULL
         || (lane->append = attribute_of(lane->tops, s_pending, s_append)) == NULL
+        || (lane->waiting = waiting_of(lane->kind == DEPTH ? lane->depth : feed)) == NULL
         || !find(Py_TYPE(event), event_fields[lane->kind], &lane->fields)
         || !find(Py_TYPE(quote), quote_fields, &lane->quote_fields))
         return -1;
@@ -711,7 +725,7 @@ static int lane_init(Lane *lane, PyObject *args, PyObject *Py_UNUSED(kwargs)) {
 static PyObject **owned_by(Lane *lane, size_t n) {
     PyObject **owned[] = {&lane->feed,   &lane->market,     &lane->depth,      &lane->counts,
                           &lane->events, &lane->copy_event, &lane->copy_quote, &lane->event,
-                          &lane->tag,    &lane->pass_on,    &lane->again,      &lane->tops,
+                          &lane->waiting, &lane->tag,    &lane->pass_on,    &lane->again,      &lane->tops,
                           &lane->recent, &lane->append,     &lane->px,         &lane->sz};
     return n < sizeof owned / sizeof *owned ? owned[n] : NULL;
 }
@@ -830,6 +844,9 @@ PyMODINIT_FUNC PyInit__wire(void) {
         {&s_trade_id, "_trade_id"},
         {&s_trade_ms, "_trade_ms"},
         {&s_synced, "synced"},
+        {&s_since, "_since"},
+        {&s_ahead, "_ahead"},
+        {&s_messages, "_messages"},
         {&s_book, "book"},
         {&s_bids, "bids"},
         {&s_asks, "asks"},

@@ -41,6 +41,7 @@ from streams.venues.binance.schema import (
 )
 from streams.venues.decimals import common_step
 from streams.venues.market import Market
+from streams.venues.ordering import LATE_MS
 from tapeline.errors import ConfigError, FrameError, UnknownSymbol
 
 if TYPE_CHECKING:
@@ -93,13 +94,20 @@ class BinanceAssembler:
 
     venue = VENUE
 
-    def __init__(self, listings: Iterable[Listing], *, infer_instruments: bool = False) -> None:
+    def __init__(
+        self,
+        listings: Iterable[Listing],
+        *,
+        infer_instruments: bool = False,
+        late_ms: int = LATE_MS,
+    ) -> None:
         """Follow these listings.
 
         Args:
             listings: Each symbol once.
             infer_instruments: No exchangeInfo will come (a capture without one): read tick and
                 lot size off the first book's digits.
+            late_ms: How long a hole in a stream may be filled.
 
         Raises:
             ConfigError: More symbols than one connection carries.
@@ -117,7 +125,10 @@ class BinanceAssembler:
         for listing in self._listings:
             market = Market(listing, self.counts)
             feed = SymbolFeed(
-                market, partial(self._ask_snapshot, market), infer_instrument=infer_instruments
+                market,
+                partial(self._ask_snapshot, market),
+                infer_instrument=infer_instruments,
+                late_ms=late_ms,
             )
             self._feeds[listing.symbol] = feed
             self._by_venue_symbol[market.venue_symbol] = feed
@@ -229,11 +240,21 @@ class BinanceAssembler:
         self._requests.succeed(request)
         return self._passed(events)
 
+    def tick(self, now_ms: int) -> list[Event]:
+        """Give up holes that were not filled in time."""
+        events: list[Event] = []
+        for feed in self._feeds.values():
+            events += feed.tick(now_ms)
+        return self._passed(events) if events else events
+
     # --- one symbol ---
 
     def resync(self, symbol: str, now_ms: int, reason: str) -> list[Event]:
-        """Distrust one symbol's book."""
+        """Distrust one symbol's book; for a ``refresh``, hold it against a snapshot."""
         detail = "a new snapshot was asked for"
+        if reason == "refresh":
+            self._feeds[symbol].depth.check(now_ms)
+            return []
         return self._passed(self._feeds[symbol].depth.distrust(reason, detail, now_ms))
 
     def snapshot(

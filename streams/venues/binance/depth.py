@@ -4,7 +4,12 @@ Diffs are held until a snapshot comes; those it covers are dropped; the first on
 begin at or before the id after the snapshot's, and each later one where its predecessor ended.
 Where that breaks, the book is distrusted, a new snapshot is asked for, and the old book is kept
 until it is there. Two sockets may bring the same diffs, cut at different ids: sizes are
-absolute, so one that begins inside what is known and ends beyond it is applied.
+absolute, so one that begins inside what is known and ends beyond it is applied. One that begins
+beyond what is known waits a moment for what is missing.
+
+A book in sync is checked, too, against a snapshot that is asked for now and then: diffs go on
+being applied, and when it has come, what the snapshot and the diffs since make is the book from
+then on. Where the two differ the book had been wrong, and that is told.
 """
 
 from __future__ import annotations
@@ -16,10 +21,12 @@ from typing import Final
 
 from streams.book import Top, WireBook
 from streams.events import BookDelta, BookSnapshot, Event
+from streams.ladder import Ladder
 from streams.topcheck import TopCheck
 from streams.venues.binance.schema import VENUE, DepthSnapshot, DepthUpdate, WireLevel
-from streams.venues.decimals import TooFine, together
+from streams.venues.decimals import VALUE_MAX, TooFine, together
 from streams.venues.market import Market
+from streams.venues.ordering import LATE_MS, Ahead
 from tapeline.errors import FrameError
 
 HELD_MESSAGES_MAX: Final = 2_000
@@ -43,7 +50,7 @@ class Join(Enum):
     UNFIT = auto()
     """Too old for the diffs held, or crossed in itself: another one is needed."""
     NOT_NEEDED = auto()
-    """The book is in sync already."""
+    """The book is in sync already, or was checked by it."""
 
 
 class DepthFeed:
@@ -55,7 +62,12 @@ class DepthFeed:
     """
 
     def __init__(
-        self, market: Market, ask_snapshot: Callable[[int], None], *, infer_instrument: bool = False
+        self,
+        market: Market,
+        ask_snapshot: Callable[[int], None],
+        *,
+        infer_instrument: bool = False,
+        late_ms: int = LATE_MS,
     ) -> None:
         """``ask_snapshot(now_ms)`` is called whenever a snapshot is needed."""
         self.synced = False
@@ -70,6 +82,10 @@ class DepthFeed:
         self._floor = 0  # a snapshot below this id misses diffs that are not held any more
         self._reason = "initial"
         self._progress_ms = 0  # the venue's time of the last diff that moved the book
+        self._ahead: Ahead[tuple[DepthUpdate, int]] = Ahead(late_ms)
+        self._since: list[DepthUpdate] | None = None  # diffs since a check was asked for
+        self._since_levels = self._since_seq = 0
+        self._check_with: DepthSnapshot | None = None  # ahead of the book still
 
     def connected(self, now_ms: int) -> None:
         """A first socket is open: sync from the start, whatever the venue's ids are now."""
@@ -96,12 +112,38 @@ class DepthFeed:
         if msg.last <= book.seq:
             return self._behind(msg, recv_ms)
         if msg.first > book.seq + 1:
-            self._market.counts.gaps += 1
-            events = self.distrust(
-                "sequence", f"expected id {book.seq + 1}, got {msg.first} to {msg.last}", recv_ms
-            )
-            return events + self._hold(msg, recv_ms)
-        return self._apply(book, msg, recv_ms)
+            self._levels(msg.bids, msg.asks)  # refuse it now, while there is a frame to blame
+            self._ahead.put(msg.first, (msg, recv_ms), recv_ms)
+            return self.tick(recv_ms)
+        events = self._apply(book, msg, recv_ms)
+        while self.book is not None and (held := self._ahead.take(self.book.seq)) is not None:
+            if held[0].last > self.book.seq:
+                events += self._apply(self.book, *held)
+            else:
+                self._market.counts.stale += 1
+        return events
+
+    def tick(self, now_ms: int) -> list[Event]:
+        """Give up a hole that was not filled in time."""
+        book = self.book
+        if book is None or not self._ahead.overdue(now_ms):
+            return []
+        self._market.counts.gaps += 1
+        held = self._ahead.clear()
+        first, last = held[0][0].first, held[0][0].last
+        events = self.distrust(
+            "sequence", f"expected id {book.seq + 1}, got {first} to {last}", now_ms
+        )
+        for msg, recv_ms in held:
+            events += self._hold(msg, recv_ms)
+        return events
+
+    def check(self, now_ms: int) -> None:
+        """Ask for a snapshot to hold the book against; nothing while it is not in sync anyway."""
+        if self.synced and self.book:
+            self._since, self._since_levels, self._since_seq = [], 0, self.book.seq
+            self._check_with = None
+            self._ask_snapshot(now_ms)
 
     def snapshot(self, snapshot: DepthSnapshot, now_ms: int) -> tuple[Join, list[Event]]:
         """Feed a REST snapshot.
@@ -110,7 +152,7 @@ class DepthFeed:
             FrameError: A level is not a price and a size.
         """
         if self.synced:
-            return Join.NOT_NEEDED, []
+            return self._compare(snapshot, now_ms)
         held = self._held
         if snapshot.last < self._floor or (held and held[0][0].first > snapshot.last + 1):
             return Join.UNFIT, []
@@ -178,6 +220,8 @@ class DepthFeed:
     def _unsync(self) -> None:
         self.synced = False
         self._held, self._held_levels, self._early = deque(), 0, None
+        self._since = self._check_with = None
+        self._ahead.clear()
         self._tops.forget_book()
 
     def _apply(self, book: WireBook, msg: DepthUpdate, recv_ms: int) -> list[Event]:
@@ -202,13 +246,81 @@ class DepthFeed:
             asks=asks,
         )
         verdict = self._tops.book(msg.last, book.top())
-        return [delta] if verdict is None else [delta, *self._check(verdict, recv_ms)]
+        events: list[Event] = [delta]
+        if verdict is not None:
+            events += self._check(verdict, recv_ms)
+        if self._since is not None:
+            events += self._remember(msg, recv_ms)
+        return events
 
     def _crossed(self, book: WireBook, msg: DepthUpdate, recv_ms: int) -> list[Event]:
         self._market.counts.crossed += 1
+        ahead = self._ahead.clear()
         events = self.distrust("crossed", _crossing(book), recv_ms)
         self.book = None  # not one to be shown to anybody
-        return events + self._hold(msg, recv_ms)
+        for held in ((msg, recv_ms), *ahead):
+            events += self._hold(*held)
+        return events
+
+    # --- a check of the book in sync ---
+
+    def _remember(self, msg: DepthUpdate, now_ms: int) -> list[Event]:
+        assert self._since is not None
+        self._since.append(msg)
+        self._since_levels += len(msg.bids) + len(msg.asks)
+        if len(self._since) > HELD_MESSAGES_MAX or self._since_levels > HELD_LEVELS_MAX:
+            self._since = self._check_with = None  # no snapshot in minutes: another time
+            return []
+        snapshot = self._check_with
+        return self._compare(snapshot, now_ms)[1] if snapshot is not None else []
+
+    def _compare(self, snapshot: DepthSnapshot, now_ms: int) -> tuple[Join, list[Event]]:
+        """Let the book be what a snapshot and the diffs since say; tell where it was not."""
+        book, since, market = self.book, self._since, self._market
+        if since is None or book is None:
+            return Join.NOT_NEEDED, []
+        if snapshot.last < self._since_seq:
+            return Join.UNFIT, []
+        if snapshot.last > book.seq:
+            self._check_with = snapshot
+            return Join.NOT_NEEDED, []
+        fresh = WireBook(market.px.exponent, market.sz.exponent)
+        bids, asks = self._levels(snapshot.bids, snapshot.asks)
+        diffs = [(self._levels(m.bids, m.asks), m.last) for m in since if m.last > snapshot.last]
+        px_e, sz_e = market.px.exponent, market.sz.exponent
+        if (fresh.px_e, fresh.sz_e) != (px_e, sz_e):  # the snapshot is finer than any diff so far
+            fresh = WireBook(px_e, sz_e)
+            bids, asks = self._levels(snapshot.bids, snapshot.asks)
+            diffs = [
+                (self._levels(m.bids, m.asks), m.last) for m in since if m.last > snapshot.last
+            ]
+        if (book.px_e, book.sz_e) != (px_e, sz_e):
+            book.refine(px_e, sz_e)
+            self._tops.reset()
+        fresh.replace(bids, asks, snapshot.last)
+        for (more_bids, more_asks), last in diffs:
+            fresh.apply(more_bids, more_asks, last)
+        # A snapshot ends somewhere; of what lies beyond, the book may know more.
+        low = min((px for px, _ in bids), default=0)
+        high = max((px for px, _ in asks), default=VALUE_MAX)
+        differing = _differing(book.bids, fresh.bids, low, VALUE_MAX)
+        differing += _differing(book.asks, fresh.asks, 0, high)
+        self._since = self._check_with = None
+        market.counts.checks += 1
+        if not differing:
+            return Join.NOT_NEEDED, [self.record(now_ms, "refresh")]
+        market.counts.checks_differed += 1
+        fresh.bids.update([(px, sz) for px, sz in book.bids.ascending() if px < low])
+        fresh.asks.update([(px, sz) for px, sz in book.asks.ascending() if px > high])
+        if fresh.crossed:
+            return Join.NOT_NEEDED, self.distrust("refresh", _crossing(fresh), now_ms)
+        self.book = fresh
+        self._tops.forget_book()
+        detail = f"{differing} levels differed from a snapshot at id {snapshot.last}"
+        gap = market.status("gap", now_ms, "refresh", detail)
+        return Join.NOT_NEEDED, [gap, self.record(now_ms, "resync")]
+
+    # --- inside ---
 
     def _levels(self, bids: list[WireLevel], asks: list[WireLevel]) -> tuple[Levels, Levels]:
         """Exact integers at the market's exponents, which become finer where a level needs it."""
@@ -280,6 +392,13 @@ class DepthFeed:
         for msg, _ in self._held:
             levels += msg.bids + msg.asks
         return self._market.infer({p for p, _ in levels}, {s for _, s in levels}, now_ms)
+
+
+def _differing(ours: Ladder, theirs: Ladder, low: int, high: int) -> int:
+    """Levels from ``low`` to ``high`` that are not the same in both."""
+    one = {px: sz for px, sz in ours.sizes.items() if low <= px <= high}
+    other = {px: sz for px, sz in theirs.sizes.items() if low <= px <= high}
+    return len(dict(one.items() ^ other.items()))
 
 
 def _crossing(book: WireBook) -> str:

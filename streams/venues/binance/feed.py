@@ -19,6 +19,7 @@ from streams.venues.binance.schema import (
 )
 from streams.venues.decimals import TooFine, together
 from streams.venues.market import Market
+from streams.venues.ordering import LATE_MS, Ahead, Holes
 from tapeline.errors import FrameError
 
 TRADE_RESTART_MS: Final = 1_000
@@ -27,6 +28,10 @@ TRADE_RESTART_MS: Final = 1_000
 REPEAT_MS: Final = 60_000
 """A ticker or candle up to this much older than the last one is a second socket's copy; one that
 is older still means that the venue's clock was set back."""
+
+
+HeldTrade = tuple[TradeUpdate | AggTradeUpdate, int, int | None, int]
+"""The message, its last id, its first one where it is an aggregate, and when it came."""
 
 
 class SymbolFeed:
@@ -38,14 +43,23 @@ class SymbolFeed:
     """
 
     def __init__(
-        self, market: Market, ask_snapshot: Callable[[int], None], *, infer_instrument: bool = False
+        self,
+        market: Market,
+        ask_snapshot: Callable[[int], None],
+        *,
+        infer_instrument: bool = False,
+        late_ms: int = LATE_MS,
     ) -> None:
         """``ask_snapshot(now_ms)`` is called whenever a depth snapshot is needed."""
         self.market = market
-        self.depth = DepthFeed(market, ask_snapshot, infer_instrument=infer_instrument)
+        self.depth = DepthFeed(
+            market, ask_snapshot, infer_instrument=infer_instrument, late_ms=late_ms
+        )
         self._trade_prefix = f"{VENUE}:{market.symbol}:"
         self._trade_id: int | None = None
         self._trade_ms = 0
+        self._ahead: Ahead[HeldTrade] = Ahead(late_ms)
+        self._given_up = Holes()
         self._quote_id = -1
         self._day_ms: int | None = None
         self._kline_ms: dict[str, int] = {}
@@ -57,6 +71,18 @@ class SymbolFeed:
         self._kline_ms.clear()
         self.depth.connected(now_ms)
 
+    def tick(self, now_ms: int) -> list[Event]:
+        """Give up holes that were not filled in time."""
+        events = self.depth.tick(now_ms)
+        while self._ahead.overdue(now_ms):
+            assert self._trade_id is not None
+            missing = self._ahead.first() - self._trade_id - 1
+            self.market.counts.trades_missing += missing
+            self._given_up.add(self._trade_id + 1, self._trade_id + missing)
+            self._trade_id += missing
+            events += self._in_turn()
+        return events
+
     def on_depth(self, msg: DepthUpdate, recv_ms: int) -> list[Event]:
         """``depthUpdate``."""
         self._own(msg.symbol)
@@ -65,37 +91,59 @@ class SymbolFeed:
     def on_trade(self, msg: TradeUpdate, recv_ms: int) -> list[Event]:
         """``trade``."""
         self._own(msg.symbol)
-        return self._trade(msg, msg.id, None, recv_ms)
+        return self._ordered(msg, msg.id, None, recv_ms)
 
     def on_agg_trade(self, msg: AggTradeUpdate, recv_ms: int) -> list[Event]:
         """``aggTrade``: one record for all trades of the aggregate."""
         self._own(msg.symbol)
         if msg.first > msg.last:
             raise FrameError(f"aggregate's ids run backwards: f={msg.first}, l={msg.last}")
-        return self._trade(msg, msg.last, msg.first, recv_ms)
+        return self._ordered(msg, msg.last, msg.first, recv_ms)
+
+    def _ordered(
+        self, msg: TradeUpdate | AggTradeUpdate, last: int, first: int | None, recv_ms: int
+    ) -> list[Event]:
+        """A trade, or what it has been waited for with; nothing while one before it is missing."""
+        begins = last if first is None else first
+        if self._trade_id is not None and begins > self._trade_id + 1:
+            self._exact(msg)  # refuse it now, while there is a frame to blame
+            self._ahead.put(begins, (msg, last, first, recv_ms), recv_ms)
+            return self.tick(recv_ms)
+        events = self._trade(msg, last, first, recv_ms)
+        return events + self._in_turn() if self._ahead else events
+
+    def _in_turn(self) -> list[Event]:
+        """Trades held whose turn it is."""
+        events: list[Event] = []
+        while (held := self._ahead.take(self._trade_id or 0)) is not None:
+            events += self._trade(*held)
+        return events
+
+    def _exact(self, msg: TradeUpdate | AggTradeUpdate) -> tuple[int, int, int, int]:
+        """Price, its exponent, size, its exponent."""
+        px, sz = self.market.px, self.market.sz
+        try:
+            return px[msg.px], px.exponent, sz[msg.sz], sz.exponent
+        except TooFine:
+            (price,), px_e = together(px, (msg.px,))
+            (size,), sz_e = together(sz, (msg.sz,))
+            return price, px_e, size, sz_e
 
     def _trade(
         self, msg: TradeUpdate | AggTradeUpdate, last: int, first: int | None, recv_ms: int
     ) -> list[Event]:
         market = self.market
-        px, sz = market.px, market.sz
-        px_e, sz_e = px.exponent, sz.exponent
-        try:
-            price, size = px[msg.px], sz[msg.sz]
-        except TooFine:
-            (price,), px_e = together(px, (msg.px,))
-            (size,), sz_e = together(sz, (msg.sz,))
+        price, px_e, size, sz_e = self._exact(msg)
         counts = market.counts
         previous = self._trade_id
-        if previous is not None:
-            if last <= previous:
-                if msg.trade_ms - self._trade_ms <= TRADE_RESTART_MS:
+        if previous is not None and last <= previous:
+            if msg.trade_ms - self._trade_ms <= TRADE_RESTART_MS:
+                if self._given_up.has(last):
+                    counts.late += 1
+                else:
                     counts.trade_duplicates += 1
-                    return []
-            else:
-                missing = (last if first is None else first) - previous - 1
-                if missing > 0:
-                    counts.trades_missing += missing
+                return []
+            counts.trades_missing += len(self._ahead.clear())
         self._trade_id, self._trade_ms = last, msg.trade_ms
         counts.trades += 1
         return [

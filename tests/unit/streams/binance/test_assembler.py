@@ -400,6 +400,7 @@ def test_one_symbols_trouble_is_not_anothers() -> None:
     for _ in range(2):
         session.answer("snapshot", snapshot_body(9, [level(100, 5)], [level(101, 5)]))
     session.receive(depth(20, 20))
+    session.wait()
     eth = json.loads(depth(10, 10))["data"] | {"s": "ETHUSDT"}
     assert len(session.receive(frame("depth@100ms", eth, "ETHUSDT"))) == 1
     assert session.assembler.snapshot("BTCUSDT", NOW_MS, "x") is None

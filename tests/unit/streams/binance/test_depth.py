@@ -14,46 +14,21 @@ from streams.venues.binance.depth import RESTART_MS
 from streams.venues.binance.schema import DepthSnapshot
 from tapeline.errors import FrameError
 from tests.support.binance import (
+    CHANGES,
+    CUTS,
     NOW_MS,
     Session,
     Venue,
+    deltas,
     depth,
+    finish,
+    gaps,
     info_body,
     level,
     quote,
-    sides,
     snapshot_body,
     text,
 )
-
-# Bids stay under 100 and asks at or over it, so that a true book is never crossed. Level 90 and
-# 110 are there from the start and are never removed.
-CHANGES = st.lists(
-    st.one_of(
-        st.tuples(st.just("bid"), st.integers(91, 99), st.integers(0, 3)),
-        st.tuples(st.just("ask"), st.integers(101, 109), st.integers(0, 3)),
-    ),
-    min_size=4,
-    max_size=40,
-)
-CUTS = st.sets(st.integers(1, 40), max_size=20)
-
-
-def finish(session: Session, venue: Venue) -> None:
-    """Answer everything with the venue's newest book, and see that ours is the same."""
-    for _ in range(4):
-        session.now_ms += 100_000
-        while session.waiting:
-            if "instrument" in session.purposes():
-                session.answer("instrument", info_body())
-            else:
-                session.answer("snapshot", venue.snapshot(venue.newest))
-    snapshot = session.assembler.snapshot("BTCUSDT", session.now_ms, "refresh")
-    assert snapshot is not None
-    assert snapshot.seq == venue.newest
-    assert session.reader.book is not None
-    assert session.reader.book.levels() == (snapshot.bids, snapshot.asks)
-    assert sides(session.reader.book) == venue.states[-1]
 
 
 @given(
@@ -97,6 +72,7 @@ def test_a_gap_at_any_place_is_told_once_and_heals(
     for place, wire in enumerate(frames):
         if place != lost:
             session.receive(wire)
+    session.wait()
     assert session.assembler.counts.gaps == 1
     assert session.assembler.snapshot("BTCUSDT", NOW_MS, "refresh") is None
     assert session.reader.book is None
@@ -127,14 +103,6 @@ def test_two_sockets_that_cut_the_same_updates_differently_make_one_book(
             session.receive(queues[side].pop(0))
     assert session.assembler.counts.gaps == 0
     finish(session, venue)
-
-
-def deltas(events: list[Any]) -> list[int]:
-    return [event.seq or 0 for event in events if isinstance(event, BookDelta)]
-
-
-def gaps(events: list[Any]) -> list[FeedStatus]:
-    return [e for e in events if isinstance(e, FeedStatus) and e.status == "gap"]
 
 
 def test_the_instrument_comes_first_then_the_snapshot_then_what_was_held() -> None:
@@ -175,8 +143,9 @@ def test_a_snapshot_older_than_the_first_diff_is_asked_for_again() -> None:
 def test_a_gap_names_the_ids_and_keeps_the_old_book() -> None:
     session = Session()
     session.sync(at=9)
-    events = session.receive(depth(12, 14, [level(99, 7)]))
-    (gap,) = gaps(events)
+    assert session.receive(depth(12, 14, [level(99, 7)])) == []
+    assert session.assembler.snapshot("BTCUSDT", NOW_MS, "refresh") is not None
+    (gap,) = gaps(session.wait())
     assert (gap.reason, gap.detail) == ("sequence", "expected id 10, got 12 to 14")
     assert session.purposes() == ["snapshot"]
     assert session.assembler.snapshot("BTCUSDT", NOW_MS, "refresh") is None
@@ -344,7 +313,8 @@ def test_a_bad_level_is_named_changes_nothing_and_the_loss_is_noticed(
     assert snapshot.bids == [(100, 5)]
     assert snapshot.seq == 9
     assert session.assembler.counts.errors == 1
-    assert len(gaps(session.receive(depth(11, 11)))) == 1
+    session.receive(depth(11, 11))
+    assert len(gaps(session.wait())) == 1
 
 
 def test_a_bad_level_is_refused_while_diffs_are_held_too() -> None:

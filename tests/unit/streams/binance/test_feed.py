@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.events import Kline, Ticker, Trade
+from streams.venues.ordering import LATE_MS, ROOM
 from tapeline.errors import FrameError
 from tests.support.binance import (
     NOW_MS,
@@ -47,7 +48,8 @@ def test_an_aggregate_is_one_trade_with_its_first_and_last_id(session: Session) 
     assert (event.first_id, event.trade_id, event.event_id) == (5, 8, "binance:BTCUSDT:8")
     session.receive(agg_trade(9, 9))
     assert session.assembler.counts.trades_missing == 0
-    session.receive(agg_trade(12, 14))
+    assert session.receive(agg_trade(12, 14)) == []
+    assert [event.trade_id for event in session.wait()] == [14]
     assert session.assembler.counts.trades_missing == 2
     assert session.receive(agg_trade(12, 14)) == []
 
@@ -57,19 +59,60 @@ def test_an_aggregate_whose_ids_run_backwards_is_refused(session: Session) -> No
         session.receive(agg_trade(9, 8))
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=40))
-def test_trade_ids_only_rise_and_every_other_one_is_counted(ids: list[int]) -> None:
-    """Passed on, duplicate or missing: each id between the first and the last is one of them."""
+@given(st.lists(st.tuples(st.integers(1, 30), st.sampled_from([0, 0, 40, 200])), min_size=1))
+def test_trade_ids_only_rise_and_every_other_one_is_counted(steps: list[tuple[int, int]]) -> None:
+    """Each that comes is passed on, repeated or late; each that does not is missing."""
     session = Session()
     session.connect()
-    passed = [
-        e.trade_id or 0 for n in ids for e in session.receive(trade(n)) if isinstance(e, Trade)
-    ]
+    events = []
+    for number, wait_ms in steps:
+        events += session.receive(trade(number))
+        events += session.wait(wait_ms)
+    events += session.wait()
+    passed = [event.trade_id for event in events]
     counts = session.assembler.counts
     assert passed == sorted(set(passed))
     assert counts.trades == len(passed)
-    assert counts.trade_duplicates == len(ids) - len(passed)
+    assert counts.trade_duplicates + counts.late == len(steps) - len(passed)
     assert counts.trades_missing == passed[-1] - passed[0] + 1 - len(passed)
+
+
+def test_trades_that_change_places_come_out_in_order(session: Session) -> None:
+    session.receive(trade(10))
+    assert session.receive(trade(13)) == []
+    assert session.receive(trade(12)) == []
+    assert session.wait(LATE_MS - 1) == []
+    assert [event.trade_id for event in session.receive(trade(11))] == [11, 12, 13]
+    counts = session.assembler.counts
+    assert (counts.trades_missing, counts.late, counts.trade_duplicates) == (0, 0, 0)
+
+
+def test_a_hole_is_given_up_in_time_and_what_fills_it_then_is_late(session: Session) -> None:
+    session.receive(trade(10))
+    session.receive(trade(12))
+    assert session.wait(LATE_MS - 1) == []
+    assert [event.trade_id for event in session.wait(1)] == [12]
+    assert session.receive(trade(11)) == []
+    assert session.receive(trade(10)) == []
+    counts = session.assembler.counts
+    assert (counts.trades_missing, counts.late, counts.trade_duplicates) == (1, 1, 1)
+
+
+def test_each_hole_has_its_own_time(session: Session) -> None:
+    session.receive(trade(10))
+    session.receive(trade(12))
+    session.wait(100)
+    session.receive(trade(14))
+    assert [event.trade_id for event in session.wait(50)] == [12]
+    assert [event.trade_id for event in session.receive(trade(13))] == [13, 14]
+    assert session.assembler.counts.trades_missing == 1
+
+
+def test_trades_do_not_wait_without_end(session: Session) -> None:
+    session.receive(trade(1))
+    events = [e for n in range(3, 3 + ROOM) for e in session.receive(trade(n))]
+    assert len(events) == ROOM
+    assert session.assembler.counts.trades_missing == 1
 
 
 def test_trades_missed_while_no_socket_was_open_are_counted(session: Session) -> None:
@@ -77,6 +120,7 @@ def test_trades_missed_while_no_socket_was_open_are_counted(session: Session) ->
     session.disconnect()
     session.connect()
     session.receive(trade(15))
+    session.wait()
     assert session.assembler.counts.trades_missing == 4
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.venues.base import HttpRequest
 from streams.venues.binance import wire
 from streams.venues.binance.assembler import BinanceAssembler
 from tapeline.errors import FrameError
@@ -24,6 +25,7 @@ from tests.support.binance import (
     kline,
     level,
     quote,
+    snapshot_body,
     text,
     trade,
 )
@@ -43,6 +45,7 @@ def state_of(assembler: BinanceAssembler) -> tuple[Any, ...]:
         (feed._trade_id, feed._trade_ms, feed._quote_id, feed.depth.synced),
         (feed.depth._progress_ms, feed.depth._floor, feed.depth._held),
         (feed.depth._tops._recent, feed.depth._tops._pending),
+        (feed.depth._ahead._messages, feed._ahead._messages, feed.depth._since),
         (feed.market.px.exponent, feed.market.sz.exponent),
         None if book is None else (book.seq, book.levels(), book.px_e, book.sz_e),
         None if book is None else (book.bids.sizes, book.asks.sizes),
@@ -85,6 +88,10 @@ class Both:
                 session.answer("snapshot", b"{}" if self.taken % 2 else b"", status=500)
                 session.waiting.clear()
         return told[0]
+
+    def wait(self, ms: int) -> None:
+        assert self.quick.wait(ms) == self.without.wait(ms)
+        assert state_of(self.quick.assembler) == state_of(self.without.assembler)
 
     @staticmethod
     def _one(session: Session, frame: str | bytes) -> list[Any]:
@@ -181,6 +188,8 @@ ODD = {
 def test_what_is_odd_comes_out_the_same(what: str) -> None:
     both = opened()
     both.receive(ODD[what])
+    if what.startswith("a hole") or what == "a gap":
+        both.wait(60)
     for frame in (
         depth(11, 13, [level(99, 2)]),
         trade(2),
@@ -188,6 +197,25 @@ def test_what_is_odd_comes_out_the_same(what: str) -> None:
         quote(21),
     ):
         both.receive(frame)
+
+
+def test_while_a_book_is_checked_its_diffs_are_kept() -> None:
+    both = opened()
+    for session in (both.quick, both.without):
+        session._took(session.assembler.resync(BTC.symbol, session.now_ms, "refresh"))
+    before = both.taken
+    for session in (both.quick, both.without):
+        session.waiting.clear()
+    both.receive(depth(11, 11, [level(99, 3)]))
+    assert both.taken == before
+    body = snapshot_body(10, [level(100, 5)], [level(101, 5)])
+    request = HttpRequest("snapshot", "", BTC.venue_symbol)
+    told = [
+        s.assembler.http_response(request, 200, body, NOW_MS) for s in (both.quick, both.without)
+    ]
+    assert told[0] == told[1]
+    both.receive(depth(12, 12, [level(99, 4)]))
+    assert both.taken == before + 1
 
 
 def test_a_quote_that_differs_counts_what_it_leads_to() -> None:
@@ -256,6 +284,8 @@ def test_any_life_comes_out_the_same(changes: list[tuple[str, int, int]], seed: 
             raw[rng.randrange(len(raw))] = rng.choice(b'0123456789.,"{}[]:x\x00\xff')
             wire_frame = bytes(raw)
         both.receive(wire_frame)
+        if rng.random() < 0.2:
+            both.wait(rng.choice([1, 60, 200]))
 
 
 def test_frames_leave_no_memory_behind() -> None:

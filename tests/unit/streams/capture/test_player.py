@@ -124,14 +124,14 @@ def test_a_second_snapshot_answers_the_gap(tmp_path: Path) -> None:
         tape.http(DEPTH_URL, BOOK, NOW_MS + 50)
         tape.recv("c", depth(10, 10), NOW_MS + 100)
         tape.recv("c", depth(12, 12), NOW_MS + 200)
-        tape.http(DEPTH_URL, snapshot_body(11, [], []).decode(), NOW_MS + 250)
-        tape.recv("c", depth(13, 13), NOW_MS + 300)
+        tape.http(DEPTH_URL, snapshot_body(11, [], []).decode(), NOW_MS + 350)
+        tape.recv("c", depth(13, 13), NOW_MS + 400)
     assert play(path)[1][3:] == [
         (100, "book_delta"),
-        (200, "feed_status"),
-        (250, "book_snapshot"),
-        (250, "book_delta"),
-        (300, "book_delta"),
+        (350, "feed_status"),
+        (350, "book_snapshot"),
+        (350, "book_delta"),
+        (400, "book_delta"),
     ]
 
 
@@ -181,9 +181,9 @@ def test_what_an_earlier_connection_asked_for_takes_no_reply(tmp_path: Path) -> 
         tape.http(DEPTH_URL, snapshot_body(11, [], []).decode(), NOW_MS + 150)
         tape.recv("c", depth(12, 12), NOW_MS + 200)
     assert play(path)[1][-3:] == [
-        (200, "feed_status"),
-        (200, "book_snapshot"),
-        (200, "book_delta"),
+        (350, "feed_status"),
+        (350, "book_snapshot"),
+        (350, "book_delta"),
     ]
 
 
