@@ -40,6 +40,10 @@ MISCONFIGURED: Final = 2
 FLUSH_S: Final = 10.0
 """How long a stop waits for the broker to take what is left."""
 
+LEASE_SHARE: Final = 0.75
+"""Of the lease's life by the settings: a bridge waits another's out, and then writes its book, within
+that life."""
+
 WATCH_S: Final = 0.1
 OUTAGE_SHOWN_MS: Final = 2_000
 """An outbox that has waited this long for the broker is worth a line in the log."""
@@ -124,7 +128,7 @@ class Bridge:
             self,
             node_id=settings.node_id,
             incarnation=uuid.uuid4().hex[:12],
-            ttl_ms=settings.lease_ttl_ms,
+            ttl_ms=int(settings.lease_ttl_ms * LEASE_SHARE),
         )
         metrics = BridgeMetrics(
             self._sources, self.feeds, self.outbox, self._writer, self._leases, self._age_s

@@ -22,6 +22,10 @@ from tapeline.logging import get_logger
 
 RELEASE_S: Final = 1.0
 
+SOONEST_MS: Final = 20.0
+SLACK_MS: Final = 5.0
+"""Another's lease is asked for this long after it would have run out."""
+
 log = get_logger("feed_lease")
 
 
@@ -98,6 +102,7 @@ class FeedLeases:
         self._newest: dict[FeedKey, int] = {}
         self._unwanted: list[tuple[str, str]] = []
         self._told = False
+        self._free_in_ms = float(ttl_ms)  # the first of the leases that are another's
 
     def token(self, key: FeedKey) -> int:
         """The token held; 0 for none."""
@@ -112,7 +117,11 @@ class FeedLeases:
         """
         while True:
             await self.step()
-            await asyncio.sleep(self._ttl_ms / 4000)
+            await asyncio.sleep(self._pause_ms() / 1000)
+
+    def _pause_ms(self) -> float:
+        """Until the next renewal, or until another's lease would have run out."""
+        return max(SOONEST_MS, min(self._ttl_ms / 4, self._free_in_ms + SLACK_MS))
 
     async def step(self) -> None:
         """Renew what is held, ask for what is not."""
@@ -180,9 +189,12 @@ class FeedLeases:
             self._incarnation,
             self._ttl_ms,
         )
+        self._free_in_ms = float(self._ttl_ms)
         for key, reply in zip(missing, replies, strict=True):
             if isinstance(reply, (RedisError, TokenLimit)):
                 raise reply
+            if not reply.mine and reply.pttl_ms >= 0:
+                self._free_in_ms = min(self._free_in_ms, reply.pttl_ms)
             if reply.mine and key in self._wanted:
                 self._held[key] = _Lease(reply.token, reply.lease_value)
                 self._newest[key] = reply.token

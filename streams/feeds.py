@@ -2,14 +2,15 @@
 
 Each symbol is a line of its own. Its records carry the token of its feed lease and a sequence
 that is contiguous under that token, so a reader notices what is missing, twice, or written by a
-bridge that has been replaced. A line without a token is mute. A line of which the buffer to the
+bridge that has been replaced. A line without a token is mute: it keeps its trades and the like of the
+last seconds aside, for the moment in which it takes over from another bridge. A line of which the buffer to the
 broker has lost records is mute too until it can say so: a gap first, then the whole book.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -22,7 +23,10 @@ from streams.events import (
     Feed,
     FeedState,
     FeedStatus,
+    Kline,
     Level,
+    Ticker,
+    Trade,
     encode,
     kind_of,
 )
@@ -36,6 +40,14 @@ ROUTING_VERSION: Final = 1
 """The subscription set is what SYMBOLS says, for a process's whole life."""
 
 BROKER_OUTAGE: Final = "broker_outage"
+
+ASIDE_MS: Final = 3_000
+"""How far back a bridge that takes over goes: longer than a lease lives, so that nothing is missing
+between the last record of the one before and the first of its own. Engines know trades by their ids
+and take none twice."""
+
+ASIDE_MAX: Final = 20_000
+"""Events kept aside for one line; the oldest go first."""
 
 _LEVEL_BYTES_MAX: Final = 44  # two integers up to 2**62, brackets and commas
 
@@ -67,10 +79,11 @@ class Line:
         lost: Why records of this line were dropped, until a reader is told; else empty.
         in_sync: Whether the last that the assembler said of the book was good.
         closed: The venue does not list the symbol.
+        aside: While there is no token: trades, tickers and candles of the last `ASIDE_MS`.
     """
 
     __slots__ = (
-        "closed", "in_sync", "key", "last_ms", "lost", "partition", "refresh_ms", "seq",
+        "aside", "closed", "in_sync", "key", "last_ms", "lost", "partition", "refresh_ms", "seq",
         "symbol", "token",
     )  # fmt: skip
 
@@ -79,6 +92,7 @@ class Line:
         self.token = self.seq = 0
         self.lost = ""
         self.in_sync = self.closed = False
+        self.aside: deque[Event] = deque()
         self.last_ms = self.refresh_ms = 0  # set by the first tick: the time may be a tape's
 
 
@@ -89,7 +103,8 @@ class Feeds:
         lines: By canonical symbol.
         connected: Whether the venue has a socket, as far as its events tell.
         records: Records made, by kind.
-        muted: Events of lines without a token, dropped.
+        muted: Events of lines without a token, dropped: changes of books, which a snapshot will
+            stand for, and what was kept aside and is too old.
         dropped: Events of lines that had lost records already, dropped by symbol.
         told: Gaps that the assembler has found, for the caller to log and clear.
         newest_ms: Newest time seen, in the source's own time; 0 before any.
@@ -138,7 +153,11 @@ class Feeds:
         out: list[OutRecord] = []
         if self.connected:
             out += self._say(line, "connected", "granted", now_ms)
-        return out + self._whole(line, "initial", now_ms)
+        out += self._instrument(line, now_ms)
+        self._forget(line, now_ms)
+        out += [self._record(line, event) for event in line.aside]
+        line.aside.clear()
+        return out + self._book(line, "initial", now_ms)
 
     def revoked(self, symbol: str) -> None:
         """The token is another's now: nothing more may be written under it."""
@@ -162,7 +181,7 @@ class Feeds:
             elif kind is BookSnapshot:
                 line.in_sync = True
             if not line.token:
-                self.muted += 1
+                self._keep_aside(line, event)
             elif line.lost:
                 self.dropped[line.symbol] += 1
             elif kind is BookSnapshot:
@@ -170,6 +189,23 @@ class Feeds:
             else:
                 out.append(self._record(line, event))
         return out
+
+    def _keep_aside(self, line: Line, event: Event) -> None:
+        """A change of a book is dropped: the whole book is written when there is a token."""
+        if isinstance(event, Trade | Ticker | Kline):
+            self._forget(line, event.ts_recv_ms)
+            if len(line.aside) >= ASIDE_MAX:
+                line.aside.popleft()
+                self.muted += 1
+            line.aside.append(event)
+        else:
+            self.muted += 1
+
+    def _forget(self, line: Line, now_ms: int) -> None:
+        """What was kept aside is too old, or from a clock that has been set back since."""
+        while line.aside and not 0 <= now_ms - line.aside[0].ts_recv_ms <= ASIDE_MS:
+            line.aside.popleft()
+            self.muted += 1
 
     def _heed(self, line: Line, status: FeedStatus) -> None:
         self.newest_ms = status.ts_recv_ms
@@ -246,14 +282,15 @@ class Feeds:
     # --- records ---
 
     def _whole(self, line: Line, reason: str, now_ms: int) -> list[OutRecord]:
-        out: list[OutRecord] = []
+        return self._instrument(line, now_ms) + self._book(line, reason, now_ms)
+
+    def _instrument(self, line: Line, now_ms: int) -> list[OutRecord]:
         instrument = self._assembler.instrument(line.symbol, now_ms)
-        if instrument is not None:
-            out.append(self._record(line, instrument))
+        return [] if instrument is None else [self._record(line, instrument)]
+
+    def _book(self, line: Line, reason: str, now_ms: int) -> list[OutRecord]:
         snapshot = self._assembler.snapshot(line.symbol, now_ms, reason)
-        if snapshot is not None:
-            out += self._parts(line, snapshot)
-        return out
+        return [] if snapshot is None else self._parts(line, snapshot)
 
     def _say(
         self, line: Line, status: FeedState, reason: str, now_ms: int, detail: str = ""

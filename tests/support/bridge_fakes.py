@@ -120,6 +120,7 @@ class FakeScripts:
         self.away = False
         self.floors: list[int] = []
         self.renewals = 0
+        self.pttl_ms = 900
         self.error: Exception | None = None
 
     async def acquire_many(
@@ -133,7 +134,9 @@ class FakeScripts:
                 answers.append(self.error)
                 continue
             if keys.lease in self.held:
-                answers.append(Acquired(AcquireCode.HELD, 1, self.held[keys.lease], 900, 0, 0))
+                answers.append(
+                    Acquired(AcquireCode.HELD, 1, self.held[keys.lease], self.pttl_ms, 0, 0)
+                )
                 continue
             self.token = max(self.token, floor) + 1
             value = self.held[keys.lease] = f"{node}|{incarnation}|{self.token}"

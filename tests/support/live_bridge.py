@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +19,7 @@ from streams.events import BookSnapshot, Event, FeedStatus, decode, kind_of
 from streams.simulator import SimulatedExchange
 from streams.sources import FrameSource
 from streams.tape_audit import TapeAudit
-from tapeline.config import Settings, load_settings
+from tapeline.config import Settings, load_settings, variable_name
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 PARTITIONS = 8
@@ -121,6 +124,41 @@ async def live(
         finally:
             bridge.stop()
             await asyncio.gather(running.task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def bridge_process(
+    settings: Settings, granted: int
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """``tapeline bridge`` as a process of its own, once it has been granted so many leases."""
+    env = {variable_name(name): str(value) for name, value in settings.model_dump().items()}
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tapeline.cli", "bridge"),
+        env={**os.environ, **env},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    reading: asyncio.Task[None] | None = None
+    try:
+        assert child.stderr is not None
+        async with asyncio.timeout(20):
+            async for raw in child.stderr:
+                granted -= json.loads(raw)["event"] == "feed.granted"
+                if not granted:
+                    break
+        assert not granted, "the bridge has ended"
+        reading = asyncio.create_task(_drain(child.stderr))
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+        if reading is not None:
+            await reading
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(65_536):
+        pass
 
 
 class Written:

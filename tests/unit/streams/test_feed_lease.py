@@ -158,3 +158,20 @@ async def test_the_client_answers_or_fails_well_within_the_lease() -> None:
     options = client.connection_pool.connection_kwargs
     assert options["socket_timeout"] == options["socket_connect_timeout"] == 0.5
     await client.aclose()
+
+
+async def test_it_asks_again_when_anothers_lease_would_have_run_out() -> None:
+    held, scripts, _ = leases(BTC, ETH)
+    scripts.held[scripts.keys.feed(*BTC).lease] = "n2|x|7"
+    scripts.pttl_ms = 350
+    await held.step()
+    assert held._pause_ms() == 100  # a quarter of the life: the renewal of the other one
+    scripts.pttl_ms = 60
+    await held.step()
+    assert held._pause_ms() == 65
+    scripts.pttl_ms = 0
+    await held.step()
+    assert held._pause_ms() == 20
+    scripts.held.clear()
+    await held.step()
+    assert held._pause_ms() == 100

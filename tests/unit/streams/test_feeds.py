@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.events import BookSnapshot, Feed, decode, encode, stamp
-from streams.feeds import RECORD_BYTES_MAX, Feeds, OutRecord, split_snapshot
+from streams.events import BookSnapshot, Feed, Trade, decode, encode, stamp
+from streams.feeds import ASIDE_MAX, ASIDE_MS, RECORD_BYTES_MAX, Feeds, OutRecord, split_snapshot
 from streams.topics import partition_of
 from tests.support.bridge import NOW_MS, FakeAssembler, delta, shown, snapshot, status, trade
 
@@ -41,7 +41,30 @@ def test_a_line_without_a_token_is_mute() -> None:
     feeds, _ = feeds_of()
     assert feeds.accept([delta(BTC), trade(ETH, 1)]) == []
     assert feeds.tick(NOW_MS, live=True) == []
-    assert feeds.muted == 2
+    assert feeds.muted == 1  # the trade is kept aside
+
+
+def test_a_line_that_gets_a_token_begins_with_what_happened_in_the_last_seconds() -> None:
+    feeds, assembler = feeds_of(BTC)
+    assembler.books.add(BTC)
+    feeds.accept([status(BTC, "connected")])
+    for number, ago_ms in ((1, ASIDE_MS + 1), (2, ASIDE_MS), (3, 1)):
+        feeds.accept([msgspec.structs.replace(trade(BTC, number), ts_recv_ms=NOW_MS - ago_ms)])
+    records = feeds.granted(BTC, 7, NOW_MS)
+    kinds = [record.kind for record in records]
+    assert kinds == ["feed_status", "instrument", "trade", "trade", "book_snapshot"]
+    events = [decode(record.value) for record in records]
+    assert [event.trade_id for event in events if isinstance(event, Trade)] == [2, 3]
+    assert [event.feed.seq for event in events] == [1, 2, 3, 4, 5]
+    feeds.revoked(BTC)
+    assert [record.kind for record in feeds.granted(BTC, 8, NOW_MS)][2:] == ["book_snapshot"]
+
+
+def test_what_is_kept_aside_is_bounded() -> None:
+    feeds, _ = feeds_of(BTC)
+    feeds.accept([trade(BTC, number) for number in range(ASIDE_MAX + 3)])
+    assert feeds.muted == 3
+    assert len(feeds.lines[BTC].aside) == ASIDE_MAX
 
 
 def test_a_record_carries_key_partition_token_and_seq() -> None:
