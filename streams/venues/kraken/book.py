@@ -9,6 +9,9 @@ levels a side, and the matching engine's time, which rises from message to messa
   when such a level comes up among the ten best, or is put right, unseen, by the next message
   about that level or by the periodic refresh. Until then these levels can be wrong without
   anybody knowing. A book subscribed ten deep has no such levels.
+* The checksum leaves out the decimal point. A pair's numbers are all printed with the same
+  decimals, so one that is not is refused; when the venue changes a pair's decimals, the digits of
+  all levels change with them, and only a new snapshot tells these.
 * A message that could not be read is a lost one, and is known to be.
 
 Where a book is found wrong, the message that showed it is undone, the book stays as it was, marked
@@ -24,10 +27,11 @@ from typing import Final
 from streams.events import BookDelta, BookSnapshot, Event
 from streams.venues.decimals import TooFine, together
 from streams.venues.kraken import urls
-from streams.venues.kraken.checked import CheckedBook, CheckedLevel, digits_of
+from streams.venues.kraken.checked import CheckedBook, CheckedLevel, Decimals, digits_of
 from streams.venues.kraken.schema import VENUE, BookEntry, WireLevel, text_of
 from streams.venues.kraken.times import micros
 from streams.venues.market import Market
+from tapeline.errors import FrameError
 
 RECENT_MESSAGES: Final = 256
 """Messages remembered by time and checksum, to know one that comes twice."""
@@ -101,9 +105,11 @@ class BookFeed:
             counts.stale += 1
             self._ask(now_ms)
             return []
+        decimals = _decimals_of(entry.bids + entry.asks, None)
         bids, asks = self._levels(entry.bids, entry.asks)
         depth = self.depth or urls.depth_of(max(len(bids), len(asks)))
-        book = CheckedBook(market.px.exponent, market.sz.exponent, depth, bids, asks)
+        px_e, sz_e = market.px.exponent, market.sz.exponent
+        book = CheckedBook(px_e, sz_e, depth, decimals, bids, asks)
         if book.checksum() != entry.checksum:
             counts.checksums_failed += 1
             return self._unfit("checksum", _mismatch(book, entry), now_ms)
@@ -137,6 +143,7 @@ class BookFeed:
             return []
         if 0 < us <= self._newest_us:
             return self._behind(entry, us, now_ms)
+        book.decimals = _decimals_of(entry.bids + entry.asks, book.decimals)
         bids, asks = self._levels(entry.bids, entry.asks)
         px_e, sz_e = market.px.exponent, market.sz.exponent
         if book.px_e != px_e or book.sz_e != sz_e:
@@ -294,6 +301,25 @@ def _as_texts(levels: Iterable[WireLevel]) -> list[WireLevel]:
         FrameError: One is no number.
     """
     return [WireLevel(text_of(w.price), text_of(w.qty)) for w in levels]
+
+
+def _decimals_of(levels: list[WireLevel], expected: Decimals | None) -> Decimals | None:
+    """The decimals that all these numbers have; ``expected`` of none.
+
+    Raises:
+        FrameError: They differ, or one is no number.
+    """
+    for w in levels:
+        price, size = w.price, w.qty
+        if type(price) is not str or type(size) is not str:
+            price, size = text_of(price), text_of(size)
+        found = len(price.partition(".")[2]), len(size.partition(".")[2])
+        if found != expected:
+            if expected is not None:
+                said = f"price {price[:40]!r} and size {size[:40]!r}"
+                raise FrameError(f"{said}: expected {expected[0]} and {expected[1]} decimals")
+            expected = found
+    return expected
 
 
 def _mismatch(book: CheckedBook, entry: BookEntry) -> str:

@@ -21,6 +21,9 @@ CHECKED_LEVELS: Final = 10
 CheckedLevel = tuple[int, int, str]
 """(price, absolute size, digits of both for the checksum)."""
 
+Decimals = tuple[int, int]
+"""How many decimals (a price, a size) is printed with."""
+
 Change = tuple[Ladder, dict[int, str], int, int, str]
 """(side, its digits, price, size before, digits before)."""
 
@@ -40,22 +43,25 @@ class CheckedBook(WireBook):
 
     Attributes:
         depth: Levels a side that are kept.
+        decimals: Of a price and of a size, as the venue prints all of this book's; None while it
+            is empty. The checksum does not see the point, so this is what guards its place.
         ask_digits, bid_digits: By price, what the level adds to the checksum's text.
     """
 
-    __slots__ = ("ask_digits", "bid_digits", "depth")
+    __slots__ = ("ask_digits", "bid_digits", "decimals", "depth")
 
     def __init__(
         self,
         px_e: int,
         sz_e: int,
         depth: int,
+        decimals: Decimals | None,
         bids: Sequence[CheckedLevel],
         asks: Sequence[CheckedLevel],
     ) -> None:
         """A snapshot's book."""
         super().__init__(px_e, sz_e)
-        self.depth = depth
+        self.depth, self.decimals = depth, decimals
         self.bid_digits: dict[int, str] = {}
         self.ask_digits: dict[int, str] = {}
         self.take(bids, asks)

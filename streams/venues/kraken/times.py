@@ -15,15 +15,21 @@ _minutes: dict[str, int] = {}
 
 def micros(text: str) -> int:
     """Microseconds since the epoch; 0 of anything that is no such time, or before 1970."""
+    begin_us = _minutes.get(text[:16], -1)
+    digits = text[17:19] + text[20:26]
+    if begin_us >= 0 and len(text) == 27 and text[26] == "Z" and digits.isdecimal():
+        return begin_us + int(digits)
+    return _any_micros(text)
+
+
+def _any_micros(text: str) -> int:
     minute, seconds, fraction = text[:16], text[16:19], text[20:-1]
-    if text[-1:] != "Z" or seconds[:1] != ":" or not seconds[1:].isdecimal():
+    if not text.isascii() or text[-1:] != "Z" or seconds[:1] != ":" or not seconds[1:].isdecimal():
         return 0
-    if fraction and not (text[19] == "." and fraction.isdecimal()):
+    if text[19:20] != "Z" and not (text[19:20] == "." and fraction.isdecimal()):
         return 0
-    begin_us = _minutes.get(minute)
-    if begin_us is None:
-        begin_us = _begin_us(minute)
-    if begin_us < 0 or not text.isascii():
+    begin_us = _begin_us(minute)
+    if begin_us < 0:
         return 0
     return begin_us + int(seconds[1:]) * 1_000_000 + int(f"{fraction:0<6.6}")
 
