@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Final
 
 from streams.events import DayStats, Event, Instrument, Kline, Quote, Ticker, Trade
-from streams.venues.decimals import common_step, together
+from streams.venues.decimals import TEXT_MAX, common_step, together
 from streams.venues.kraken import urls
 from streams.venues.kraken.book import BookFeed
 from streams.venues.kraken.schema import (
@@ -80,8 +81,8 @@ class SymbolFeed:
         market = self.market
         decimals_max = market.px.decimals_max
         # A step of 0 is no step: one unit of the usual decimals stands for it.
-        tick = text_of(pair.price_increment or pair.tick_size)
-        lot = text_of(pair.qty_increment)
+        tick = _step(pair.price_increment or pair.tick_size)
+        lot = _step(pair.qty_increment)
         tick_size, px_e = common_step({tick}, "price_increment", decimals_max=decimals_max)
         lot_size, sz_e = common_step({lot}, "qty_increment", decimals_max=decimals_max)
         rules = Instrument(
@@ -301,6 +302,24 @@ _CANDLE_FIELDS: Final = (
 
 def _is_zero(text: str) -> bool:
     return not text.strip("-0.")
+
+
+def _step(number: Number) -> str:
+    """A step in plain digits: such have been seen as ``1E-8``.
+
+    Raises:
+        FrameError: It is no number, or beyond any step there could be.
+    """
+    text = text_of(number)
+    if text.isascii() and "e" in text.lower():
+        try:
+            exact = Decimal(text)
+        except InvalidOperation:
+            exact = Decimal("nan")
+        if not exact.is_finite() or not -TEXT_MAX < exact.adjusted() < TEXT_MAX:
+            raise FrameError(f"{text[:60]!r} is not a step")
+        return f"{exact:f}"
+    return text
 
 
 def _percent(number: Number) -> float:

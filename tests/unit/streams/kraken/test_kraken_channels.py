@@ -305,6 +305,22 @@ def test_a_step_of_ten_decimals_is_taken() -> None:
     assert (event.tick_size, event.px_e) == (1, -10)
 
 
+def test_a_step_may_be_printed_as_a_power_of_ten() -> None:
+    """So it stands in a real snapshot."""
+    session = Session()
+    session.connect()
+    (event,) = session.receive(instrument(pair(qty_increment="=1E-8", price_increment="=5e-05")))
+    assert (event.lot_size, event.sz_e, event.tick_size, event.px_e) == (1, -8, 5, -5)
+
+
+@pytest.mark.parametrize("step", ["=1E-999999999", "=1e999", "=-0.1", "=0.0000000000001"])
+def test_a_step_that_cannot_be_is_refused(step: str) -> None:
+    session = Session()
+    session.connect()
+    with pytest.raises(FrameError, match="BTC/USD: "):
+        session.receive(instrument(pair(price_increment=step)))
+
+
 def test_an_instrument_that_changes_is_told_again() -> None:
     session = live()
     (event,) = session.receive(instrument(pair(status="maintenance"), kind="update"))
