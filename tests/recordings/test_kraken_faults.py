@@ -98,6 +98,8 @@ def spoil(frame: str, seed: int) -> str:
     """One or two characters changed, lost or added, or the end cut off."""
     chance = random.Random(seed)
     for _ in range(chance.choice((1, 1, 2))):
+        if not frame:
+            break
         at = chance.randrange(len(frame))
         other = chance.choice('0123456789.-e",{}[]: abx')
         frame = chance.choice(

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.recordings
 RAW_BOOK = "kraken/trading-system/kraken_v2_btcusd_d10_20260719T1754.jsonl.gz"
 LADDERS = "kraken/trading-system/checksum_ladders_150.json.gz"
 REPRINTED = "kraken/python-kraken-sdk/orderbook-v2.json.gz"
+V1_DOCUMENT = "kraken/python-kraken-sdk/orderbook-v1.json.gz"
+V1_CAPTURE = "kraken/cryptofeed/KRAKEN_v1_dev.jsonl.gz"
 INSTRUMENTS = "kraken/kraken-data-recorder/instrument_snapshot.json.gz"
 
 
@@ -144,3 +146,29 @@ def test_instruments_on_a_tape_are_not_inferred(tmp_path: Path) -> None:
     assert result["events"]["instrument"] == 1
     assert result["checksums"] == {"ok": 0, "failed": 1}
     assert not result["ok"]
+
+
+def test_three_sockets_of_the_older_dialect() -> None:
+    """Seven books a thousand deep; one message has its asks and bids in two maps."""
+    result = check("kraken", [recording(V1_CAPTURE)]).as_json()
+    assert result["frames"] == 3_190
+    assert {k: result["wire"][k] for k in ("book", "trade", "ticker", "heartbeat")} == {
+        "book": 3_051,
+        "trade": 8,
+        "ticker": 15,
+        "heartbeat": 92,
+    }
+    assert result["checksums"] == {"ok": 3_044, "failed": 0}
+    assert result["events"]["book_snapshot"] == len(result["symbols"]) == result["bridged"] == 7
+    assert result["seconds"] == pytest.approx(30.5, abs=0.1)
+    assert result["resyncs"] == result["crossed"] == result["errors"] == 0
+    assert result["ok"]
+
+
+def test_a_single_book_of_the_older_dialect(tmp_path: Path) -> None:
+    tape = document(V1_DOCUMENT)
+    frames = [json.dumps(message) for message in (*tape["init"], *tape["updates"])]
+    result = figures(tmp_path, *frames)
+    assert result["wire"]["book"] == 980
+    assert result["checksums"] == {"ok": 979, "failed": 0}
+    assert (result["bridged"], result["resyncs"], result["errors"]) == (1, 0, 0)

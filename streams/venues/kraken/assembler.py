@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -13,8 +12,9 @@ from streams.events import BookSnapshot, Event, Instrument, kind_of
 from streams.symbols import Listing
 from streams.venues.base import AssemblerCounts, HttpRequest
 from streams.venues.kraken import urls
+from streams.venues.kraken.damage import books_concerned, excerpt
 from streams.venues.kraken.feed import ONLINE, SymbolFeed
-from streams.venues.kraken.requests import REPEAT_MS, Resubscriptions
+from streams.venues.kraken.requests import REPEAT_MS
 from streams.venues.kraken.schema import (
     DECIMALS_MAX,
     VENUE,
@@ -28,36 +28,21 @@ from streams.venues.kraken.schema import (
     SystemStatus,
     TickerEntry,
     TradeEntry,
+    decode_any,
+    decode_book,
+    decode_candle,
+    decode_instrument,
+    decode_status,
+    decode_subscribed,
+    decode_ticker,
+    decode_trade,
 )
+from streams.venues.kraken.subscriptions import INSTRUMENTS, Subscriptions
 from streams.venues.market import Market
 from tapeline.errors import ConfigError, FrameError, UnknownSymbol
 
-Decode = Callable[[str | msgspec.Raw], Any]
-
 _BOOK_PREFIX: Final = '{"channel":"book"'
 
-
-def _decoder(type_: Any) -> Decode:
-    # Numbers stay their text: the checksum is made of their very digits.
-    decode: Decode = msgspec.json.Decoder(type_, float_hook=str).decode
-    return decode
-
-
-_decode_any: Final = _decoder(AnyFrame)
-_decode_book: Final = _decoder(Frame[BookEntry])
-_decode_trade: Final = _decoder(Frame[TradeEntry])
-_decode_ticker: Final = _decoder(Frame[TickerEntry])
-_decode_candle: Final = _decoder(Frame[CandleEntry])
-_decode_instrument: Final = _decoder(InstrumentFrame)
-_decode_status: Final = _decoder(Frame[SystemStatus])
-_decode_subscribed: Final = _decoder(Subscribed)
-
-_CHANNEL: Final = re.compile(r'"channel"\s*:\s*"(\w*)')
-_SYMBOL: Final = re.compile(r'"symbol"\s*:\s*"([^"]*)"')
-_LOOKED_AT: Final = 400
-"""Characters of a damaged frame that are searched for what it was about."""
-
-_INSTRUMENTS: Final = (urls.INSTRUMENT, "")
 _NOT_LISTED: Final = ("not supported", "iso 4217")
 """How the venue says, in lower case, that there is no such pair."""
 
@@ -100,8 +85,8 @@ class KrakenAssembler:
         self.system = ONLINE
         self._infer = infer_instruments
         self._depth = depth
-        self._asks = Resubscriptions()
-        self._outbox: list[str] = []
+        self._subscriptions = Subscriptions(depth or urls.DEPTH)
+        self._asks = self._subscriptions.asks
         self._feeds: dict[str, SymbolFeed] = {}  # by canonical symbol
         self._by_venue_symbol: dict[str, SymbolFeed] = {}
         self._pairs: dict[str, Pair] = {}
@@ -128,17 +113,11 @@ class KrakenAssembler:
     def subscribe_frames(self) -> list[str]:
         """What a socket just opened is sent first, so that it carries all that is followed now."""
         names = [name for name, feed in self._by_venue_symbol.items() if not feed.market.unlisted]
-        frames = urls.subscribe(urls.INSTRUMENT)
-        for channel in urls.CHANNELS:
-            frames += urls.subscribe(channel, names, self._depth or urls.DEPTH)
-        return frames
+        return self._subscriptions.everything(names)
 
     def frames_to_send(self) -> list[str]:
         """Frames owed to the venue on every open socket, each returned once."""
-        if not self._outbox:
-            return []
-        outbox, self._outbox = self._outbox, []
-        return outbox
+        return self._subscriptions.frames()
 
     def requests_to_send(self) -> list[HttpRequest]:
         """None: everything comes on the socket."""
@@ -158,10 +137,9 @@ class KrakenAssembler:
             return self._passed([])
         self._live = True
         self.system = ONLINE
-        self._asks.forget()
-        self._outbox.clear()
+        self._subscriptions.forget()
         if not self._infer:
-            self._asks.expect(_INSTRUMENTS, now_ms)
+            self._asks.expect(INSTRUMENTS, now_ms)
         events: list[Event] = []
         for venue_symbol, feed in self._by_venue_symbol.items():
             feed.market.unlisted, feed.confirmed = False, True
@@ -173,8 +151,7 @@ class KrakenAssembler:
     def disconnected(self, now_ms: int, reason: str) -> list[Event]:
         """The last socket is gone. Books stay readable as what they were."""
         self._live = False
-        self._asks.forget()
-        self._outbox.clear()
+        self._subscriptions.forget()
         events: list[Event] = []
         for feed in self._feeds.values():
             feed.disconnected()
@@ -193,8 +170,7 @@ class KrakenAssembler:
                 that it refused a request. What else was in the frame has been taken.
             UnknownSymbol: The venue lists no such symbol; nothing more is asked for it.
         """
-        counts = self.counts
-        counts.frames += 1
+        self.counts.frames += 1
         try:
             text = frame if isinstance(frame, str) else str(frame, "utf-8")
             if text.startswith(_BOOK_PREFIX):
@@ -202,11 +178,11 @@ class KrakenAssembler:
             else:
                 events = self._uncommon(text, ts_recv_ms)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            counts.errors += 1
             self._late += self._suspected(frame, ts_recv_ms)
-            raise FrameError(f"{exc}: {_excerpt(frame)}") from None
+            self._refused(ts_recv_ms)
+            raise FrameError(f"{exc}: {excerpt(frame)}") from None
         except FrameError:
-            counts.errors += 1
+            self._refused(ts_recv_ms)
             raise
         if ts_recv_ms >= self._asks.next_ms:
             events += self._ask_again(ts_recv_ms)
@@ -231,9 +207,7 @@ class KrakenAssembler:
         feed = self._keep(listing)
         if self._live:
             feed.confirmed = False
-            for channel in urls.CHANNELS:
-                self._outbox += self._subscribing(channel, listing.venue_symbol)
-            self._asks.expect((urls.BOOK, listing.venue_symbol), now_ms)
+            self._subscriptions.join(listing.venue_symbol, now_ms)
         return []
 
     def remove(self, symbol: str, now_ms: int) -> list[Event]:
@@ -241,10 +215,8 @@ class KrakenAssembler:
         feed = self._feeds.get(symbol)
         if feed is None:
             return []
-        venue_symbol = feed.market.venue_symbol
         if self._live and not feed.market.unlisted:
-            for channel in urls.CHANNELS:
-                self._outbox += self._unsubscribing(channel, venue_symbol)
+            self._subscriptions.leave(feed.market.venue_symbol)
         return self._passed([self._let_go(feed, now_ms, "removed")])
 
     def resync(self, symbol: str, now_ms: int, reason: str) -> list[Event]:
@@ -307,15 +279,14 @@ class KrakenAssembler:
     def _let_go(self, feed: SymbolFeed, now_ms: int, reason: str, detail: str = "") -> Event:
         market = feed.market
         del self._feeds[market.symbol], self._by_venue_symbol[market.venue_symbol]
-        for channel in urls.CHANNELS:
-            self._asks.settle((channel, market.venue_symbol))
+        self._subscriptions.settle(market.venue_symbol)
         return market.status("disconnected", now_ms, reason, detail)
 
     # --- frames ---
 
     def _uncommon(self, text: str, now_ms: int) -> list[Event]:
         """Anything but a book's frame with its channel first."""
-        frame: AnyFrame = _decode_any(text)
+        frame: AnyFrame = decode_any(text)
         if frame.channel:
             handle = self._channels.get(frame.channel)
             if handle is not None:
@@ -325,7 +296,7 @@ class KrakenAssembler:
         if frame.method:
             return self._on_answer(frame, now_ms)
         self._late += self._suspected(text, now_ms)
-        raise FrameError(f"neither a channel's frame nor an answer: {_excerpt(text)}")
+        raise FrameError(f"neither a channel's frame nor an answer: {excerpt(text)}")
 
     def _each(
         self, entries: Iterable[Any], handle: Callable[[SymbolFeed, Any], list[Event]]
@@ -352,7 +323,7 @@ class KrakenAssembler:
         return events
 
     def _on_book(self, text: str, now_ms: int) -> list[Event]:
-        frame: Frame[BookEntry] = _decode_book(text)
+        frame: Frame[BookEntry] = decode_book(text)
         if frame.type == "update" and len(frame.data) == 1:
             entry = frame.data[0]
             feed = self._by_venue_symbol.get(entry.symbol)
@@ -382,7 +353,7 @@ class KrakenAssembler:
         return events
 
     def _on_trade(self, text: str, now_ms: int) -> list[Event]:
-        frame: Frame[TradeEntry] = _decode_trade(text)
+        frame: Frame[TradeEntry] = decode_trade(text)
         entries = frame.data
         if frame.type == "snapshot":
             by_feed = self._by_feed(entries)
@@ -390,11 +361,11 @@ class KrakenAssembler:
         return self._each(entries, lambda feed, e: feed.on_trade(e, now_ms))
 
     def _on_ticker(self, text: str, now_ms: int) -> list[Event]:
-        frame: Frame[TickerEntry] = _decode_ticker(text)
+        frame: Frame[TickerEntry] = decode_ticker(text)
         return self._each(frame.data, lambda feed, e: feed.on_ticker(e, now_ms))
 
     def _on_candle(self, text: str, now_ms: int) -> list[Event]:
-        frame: Frame[CandleEntry] = _decode_candle(text)
+        frame: Frame[CandleEntry] = decode_candle(text)
         entries = frame.data
         if frame.type == "snapshot":
             entries = [e for feed, es in self._by_feed(entries) for e in feed.recent_candles(es)]
@@ -409,8 +380,8 @@ class KrakenAssembler:
         return [(feeds[symbol], those) for symbol, those in found.items() if symbol in feeds]
 
     def _on_instrument(self, text: str, now_ms: int) -> list[Event]:
-        frame: InstrumentFrame = _decode_instrument(text)
-        self._asks.settle(_INSTRUMENTS)
+        frame: InstrumentFrame = decode_instrument(text)
+        self._asks.settle(INSTRUMENTS)
         pairs = frame.data.pairs
         self._pairs.update((pair.symbol, pair) for pair in pairs)
         # Of all the pairs of a venue ours are few: the others are not ignored, just not ours.
@@ -418,7 +389,7 @@ class KrakenAssembler:
         return self._each(ours, lambda feed, pair: feed.on_pair(pair, self.system, now_ms))
 
     def _on_status(self, text: str, now_ms: int) -> list[Event]:
-        frame: Frame[SystemStatus] = _decode_status(text)
+        frame: Frame[SystemStatus] = decode_status(text)
         system = frame.data[-1].system.lower() if frame.data else ""
         if not system or system == self.system:
             return []
@@ -436,7 +407,7 @@ class KrakenAssembler:
             return self._on_refusal(frame, now_ms)
         if frame.method != "subscribe" or not frame.result:
             return []
-        done: Subscribed = _decode_subscribed(frame.result)
+        done: Subscribed = decode_subscribed(frame.result)
         feed = self._by_venue_symbol.get(done.symbol)
         if feed is None:
             return []
@@ -476,8 +447,7 @@ class KrakenAssembler:
         if feed.market.unlisted:
             return []  # each channel says it
         feed.market.unlisted = True
-        for channel in urls.CHANNELS:
-            self._asks.settle((channel, feed.market.venue_symbol))
+        self._subscriptions.settle(feed.market.venue_symbol)
         raise UnknownSymbol(VENUE, feed.market.venue_symbol)
 
     # --- asking again ---
@@ -494,31 +464,25 @@ class KrakenAssembler:
                 self._asks.owe((channel, venue_symbol), now_ms)
         if overdue:
             due += self._asks.take(now_ms)[0]
-        for channel, venue_symbol in due if self._live else ():
-            if channel == urls.BOOK:
-                self._outbox += self._unsubscribing(channel, venue_symbol)
-            self._outbox += self._subscribing(channel, venue_symbol)
+        if self._live:
+            self._subscriptions.ask(due)
         return events
-
-    def _subscribing(self, channel: str, venue_symbol: str) -> list[str]:
-        return urls.subscribe(channel, [venue_symbol], self._depth or urls.DEPTH)
-
-    def _unsubscribing(self, channel: str, venue_symbol: str) -> list[str]:
-        return urls.unsubscribe(channel, [venue_symbol], self._depth or urls.DEPTH)
 
     # --- inside ---
 
+    def _refused(self, now_ms: int) -> None:
+        self.counts.errors += 1
+        if now_ms >= self._asks.next_ms:
+            self._late += self._ask_again(now_ms)
+
     def _suspected(self, frame: str | bytes, now_ms: int) -> list[Event]:
         """Distrust what a frame that can't be read may have been about: at worst, all books."""
-        head = frame[:_LOOKED_AT]
-        text = head if isinstance(head, str) else head.decode("utf-8", "replace")
-        channel = _CHANNEL.search(text)
-        if channel is not None and not urls.BOOK.startswith(channel[1]):
-            return []
-        feeds = [self._by_venue_symbol.get(name) for name in _SYMBOL.findall(text)]
-        if not feeds or None in feeds:
-            feeds = [*self._feeds.values()]
-        return [event for feed in feeds if feed for event in feed.book.unreadable(now_ms)]
+        names = books_concerned(frame)
+        feeds = [*self._feeds.values()] if names is None else map(self._by_venue_symbol.get, names)
+        found = [feed for feed in feeds if feed is not None]
+        if names and len(found) < len(names):
+            found = [*self._feeds.values()]  # a name of nobody's is a damaged one
+        return [event for feed in found for event in feed.book.unreadable(now_ms)]
 
     def _passed(self, events: list[Event]) -> list[Event]:
         if self._late:
@@ -529,8 +493,3 @@ class KrakenAssembler:
             kind = kind_of(event)
             passed[kind] = passed.get(kind, 0) + 1
         return events
-
-
-def _excerpt(frame: str | bytes) -> str:
-    text = frame if isinstance(frame, str) else frame[:200].decode("utf-8", "replace")
-    return text if len(text) <= 120 else f"{text[:120]}..."

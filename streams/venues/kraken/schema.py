@@ -8,6 +8,7 @@ itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
@@ -22,6 +23,9 @@ DECIMALS_MAX: Final = 12
 Id = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Number = Any
 """A number's text, or an integer."""
+
+UNCHECKED: Final = -1
+"""The checksum of a snapshot that has none, as those of v1; no frame can say it."""
 
 EntryT = TypeVar("EntryT")
 
@@ -163,3 +167,18 @@ def text_of(number: Number) -> str:
     if type(number) is int:
         return str(number)
     raise FrameError(f"{number!r:.60} is not a number")
+
+
+def _decoder(wire_type: Any) -> Callable[[str | msgspec.Raw], Any]:
+    # Not made into numbers: the checksum wants their very digits.
+    return msgspec.json.Decoder(wire_type, float_hook=str).decode
+
+
+decode_any: Final = _decoder(AnyFrame)
+decode_book: Final = _decoder(Frame[BookEntry])
+decode_trade: Final = _decoder(Frame[TradeEntry])
+decode_ticker: Final = _decoder(Frame[TickerEntry])
+decode_candle: Final = _decoder(Frame[CandleEntry])
+decode_instrument: Final = _decoder(InstrumentFrame)
+decode_status: Final = _decoder(Frame[SystemStatus])
+decode_subscribed: Final = _decoder(Subscribed)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 from streams.symbols import Listing
-from streams.venues.kraken.assembler import KrakenAssembler
+from streams.venues.kraken import legacy
 from streams.venues.kraken.schema import VENUE
 
 _CHANNEL: Final = re.compile(r'\s*\{\s*"(channel|method)"\s*:\s*"(\w+)"')
@@ -18,13 +18,15 @@ _MARKET_DATA: Final = frozenset(("book", "trade", "ticker", "ohlc", "subscribe")
 
 
 class KrakenDialect:
-    """`streams.capture.dialects.Dialect` for Kraken spot, websocket v2."""
+    """`streams.capture.dialects.Dialect` for Kraken spot, websocket v2, and the books of v1."""
 
     venue = VENUE
 
-    def assembler(self, listings: Iterable[Listing], *, infer_instruments: bool) -> KrakenAssembler:
+    def assembler(
+        self, listings: Iterable[Listing], *, infer_instruments: bool
+    ) -> legacy.TapeAssembler:
         """A new assembler; the depth of its books is what the tape says."""
-        return KrakenAssembler(listings, infer_instruments=infer_instruments, depth=None)
+        return legacy.TapeAssembler(listings, infer_instruments=infer_instruments, depth=None)
 
     def symbols_in_address(self, address: str) -> list[str]:
         """None: an address names no symbol."""
@@ -35,7 +37,7 @@ class KrakenDialect:
         head = frame[:_LOOKED_AT]
         channel = _CHANNEL.match(head)
         if channel is None:
-            return "", ""
+            return legacy.look(frame)
         symbol = _SYMBOL.search(head) if channel[2] in _MARKET_DATA else None
         return channel[2], symbol[1] if symbol else ""
 
