@@ -12,6 +12,8 @@ from streams.sockets import SocketSource
 from streams.symbols import Listing
 from streams.venues.base import Assembler
 from streams.venues.binance.assembler import BinanceAssembler
+from streams.venues.kraken import urls as kraken
+from streams.venues.kraken.assembler import KrakenAssembler
 from tapeline.clock import Clock
 from tapeline.config import Settings
 from tapeline.errors import ConfigError
@@ -42,7 +44,13 @@ WIRINGS: Final = {
         rest_root=lambda settings: settings.binance_rest_url,
         weight_per_minute=6_000,
         used_weight_header="X-MBX-USED-WEIGHT-1M",
-    )
+    ),
+    "kraken": Wiring(
+        assembler=lambda ours, _: KrakenAssembler(ours),
+        stream_root=lambda settings: settings.kraken_stream_url,
+        rest_root=lambda _: kraken.REST_ROOT,  # nothing is asked there
+        weight_per_minute=60,
+    ),
 }
 
 

@@ -262,6 +262,9 @@ class Settings(BaseSettings):
     binance_rest_url: str = Field(
         "https://data-api.binance.vision", description="Binance REST root."
     )
+    kraken_stream_url: str = Field(
+        "wss://ws.kraken.com", description="Kraken websocket root; its version is added."
+    )
     snapshot_period_ms: int = Field(
         300_000,
         ge=1000,

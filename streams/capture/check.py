@@ -42,13 +42,23 @@ class CheckResult:
 
     @property
     def ok(self) -> bool:
-        """No gap, no crossed book, no error, and every top of book equal to the venue's quote."""
+        """No gap, no crossed book, no error, no book or top that differs from what the venue says."""
         counts = self.counts
-        unequal = counts.tops_compared - counts.tops_equal
-        return not (counts.gaps or counts.crossed or self.errors or unequal)
+        unequal = counts.tops_compared - counts.tops_equal + counts.checksums_failed
+        return not (self.gaps or counts.crossed or self.errors or unequal)
+
+    @property
+    def gaps(self) -> int:
+        """Holes in whatever the venue numbers: each book's messages, or the connection's."""
+        return self.counts.gaps + self.counts.sequence_gaps
 
     def as_json(self) -> dict[str, Any]:
-        """The same, for ``--json``."""
+        """The same, for ``--json``.
+
+        All members are there for every venue. Where a venue has no such thing, a count is 0, and
+        ``sequence`` has null for ``first`` and ``last``: only a connection that numbers all its
+        frames has those, while ``gaps`` counts holes in a book's own numbers, too.
+        """
         counts = self.counts
         return {
             "venue": self.venue,
@@ -56,7 +66,14 @@ class CheckResult:
             "frames": self.frames,
             "wire": self.wire,
             "events": dict(sorted(counts.events.items())),
-            "gaps": counts.gaps,
+            "gaps": self.gaps,
+            "sequence": {
+                "first": counts.sequence_first,
+                "last": counts.sequence_last,
+                "gaps": self.gaps,
+            },
+            "checksums": {"ok": counts.checksums_ok, "failed": counts.checksums_failed},
+            "resyncs": counts.resyncs,
             "trades": {
                 "applied": counts.trades,
                 "duplicates": counts.trade_duplicates,

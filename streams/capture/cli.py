@@ -66,8 +66,8 @@ def check(
 ) -> None:
     """Play recordings through the venue's assembler and count.
 
-    Exit status 1 where a book has a gap or is crossed, a frame is refused, or a top of book is
-    not the venue's own quote.
+    Exit status 1 where a book has a gap or is crossed, a frame is refused, or a book is not what
+    the venue's own checksum or quote says.
     """
     errors = Console(stderr=True)
     with frames_bar(errors) as bar:
@@ -116,7 +116,13 @@ def _table(result: CheckResult) -> Table:
     table.add_section()
     table.add_row("books bridged", books)
     table.add_row("diffs the snapshot covers", f"{counts.stale:,}")
-    table.add_row("gaps", f"{counts.gaps:,}")
+    table.add_row("gaps", f"{result.gaps:,}")
+    if counts.sequence_first is not None:
+        table.add_row("numbers", f"{counts.sequence_first:,} to {counts.sequence_last or 0:,}")
+    if counts.checksums_ok or counts.checksums_failed:
+        checked = counts.checksums_ok + counts.checksums_failed
+        table.add_row("checksums equal", f"{counts.checksums_ok:,} of {checked:,}")
+    table.add_row("books distrusted", f"{counts.resyncs:,}")
     table.add_row("crossed books", f"{counts.crossed:,}")
     table.add_row("tops equal to quotes", tops)
     table.add_row(

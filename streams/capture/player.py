@@ -35,7 +35,7 @@ class Survey:
         frames: Frames received.
         wire: Frames by the venue's kind.
         symbols: Venue symbols, in order of appearance.
-        has_instruments: Whether there is a reply that tells tick and lot sizes.
+        has_instruments: Whether there is a reply, or a frame, that tells tick and lot sizes.
     """
 
     frames: int = 0
@@ -58,6 +58,7 @@ def survey(dialect: Dialect, files: Sequence[Path]) -> Survey:
                 found.frames += 1
                 kind, symbol = dialect.look(entry.data)
                 found.wire[kind or "other"] += 1
+                found.has_instruments |= kind == "instrument"
                 if symbol:
                     symbols[symbol] = None
                 elif not kind and dialect.inline_reply(entry.data) == "instrument":

@@ -55,6 +55,10 @@ class AssemblerCounts:
         late: Events that came when the hole they would have filled had been given up.
         checks, checks_differed: Books in sync held against a snapshot, and those that were not what
             it said.
+        checksums_ok, checksums_failed: Books held against the venue's own checksum of them.
+        resyncs: Books distrusted and asked for anew, for whatever reason.
+        sequence_first, sequence_last: Of the connection's own numbers; None where it has none.
+        sequence_gaps: Holes in these numbers.
     """
 
     frames: int = 0
@@ -72,6 +76,12 @@ class AssemblerCounts:
     late: int = 0
     checks: int = 0
     checks_differed: int = 0
+    checksums_ok: int = 0
+    checksums_failed: int = 0
+    resyncs: int = 0
+    sequence_first: int | None = None
+    sequence_last: int | None = None
+    sequence_gaps: int = 0
     events: dict[str, int] = field(default_factory=dict)
     """Events passed on, by kind."""
 

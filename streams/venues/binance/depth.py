@@ -187,6 +187,7 @@ class DepthFeed:
     def distrust(self, reason: str, detail: str, now_ms: int) -> list[Event]:
         """Stop following the book: a gap is told, and a new snapshot asked for."""
         if self.synced and self.book:
+            self._market.counts.resyncs += 1
             self._floor = self.book.seq
             self._unsync()
         self._ask_snapshot(now_ms)

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.capture.cli import app
+from tests.support import kraken
 from tests.support.binance import NOW_MS, depth, level, snapshot_body, trade
 
 BOOK = snapshot_body(9, [level(100, 5)], [level(101, 5)]).decode()
@@ -32,6 +33,16 @@ def test_a_good_tape_prints_its_table_and_exits_0(tape: Path) -> None:
     assert status == 0
     assert "binance: ok" in out
     assert "1 of 1" in out
+
+
+def test_the_table_counts_checksums_where_a_venue_has_them(tape: Path) -> None:
+    venue = kraken.Venue()
+    frames = venue.snapshot(), venue.change([("99.7", "1.00000000")])
+    tape.write_text("\n".join(f"{kraken.NOW_MS * 1_000_000} {line}" for line in frames))
+    status, out, _ = run("--venue", "kraken", tape)
+    assert status == 0
+    assert "2 of 2" in out
+    assert "checksums equal" in out
 
 
 def test_json_is_one_object_on_the_last_line_of_stdout(tape: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from streams.capture.check import CheckResult, check
 from tapeline.errors import ConfigError
+from tests.support import kraken
 from tests.support.binance import NOW_MS, depth, level, quote, snapshot_body, trade
 
 BOOK = snapshot_body(9, [level(100, 5)], [level(101, 5)]).decode()
@@ -42,6 +43,9 @@ def test_a_tape_that_holds_together_is_ok(tmp_path: Path) -> None:
             "trade": 2,
         },
         "gaps": 0,
+        "sequence": {"first": None, "last": None, "gaps": 0},
+        "checksums": {"ok": 0, "failed": 0},
+        "resyncs": 0,
         "trades": {"applied": 2, "duplicates": 0, "missing": 0},
         "tops": {"compared": 1, "equal": 1},
         "crossed": 0,
@@ -99,6 +103,23 @@ def test_symbols_given_are_the_only_ones(tmp_path: Path) -> None:
 def test_a_tape_that_names_no_symbol_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="symbols is not set"):
         check("binance", [tape(tmp_path / "tape", '{"result":null,"id":1}')])
+
+
+def test_a_book_that_differs_from_the_venues_checksum_is_not_ok(tmp_path: Path) -> None:
+    """Once wrong it is distrusted once, and what follows is dropped for want of a snapshot."""
+    venue = kraken.Venue()
+    frames = [venue.snapshot(), *(venue.change([("99.7", f"{n}.00000000")]) for n in (1, 2, 3, 4))]
+    good = check("kraken", [tape(tmp_path / "good", *frames)])
+    assert good.ok
+    assert good.as_json()["checksums"] == {"ok": 5, "failed": 0}
+    assert good.bridged == ("BTCUSD",)
+    broken = frames[2].replace("2.00000000", "5.00000000")
+    bad = check("kraken", [tape(tmp_path / "bad", *frames[:2], broken, *frames[3:])])
+    assert not bad.ok
+    result = bad.as_json()
+    assert result["checksums"] == {"ok": 2, "failed": 1}
+    assert (result["resyncs"], result["gaps"], result["errors"]) == (1, 0, 0)
+    assert result["dropped_before_snapshot"] == 2
 
 
 def test_progress_is_told_up_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
