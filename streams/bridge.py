@@ -271,9 +271,7 @@ class Bridge:
                     self.subscriptions.came((venue, event.symbol))
         if feeds.refused:
             for status in feeds.refused:
-                log.error(
-                    "symbol.refused", venue=venue, symbol=status.symbol, error=status.detail
-                )
+                log.error("symbol.refused", venue=venue, symbol=status.symbol, error=status.detail)
                 self._refused(venue, status.symbol, status.detail or "the venue refused it")
             feeds.refused.clear()
         if feeds.told:

@@ -145,9 +145,9 @@ class Routing:
         known = self._answers.get(command.command_id)
         if known is not None:
             return Taken((known,) if known.status != "pending" else ())
-        answer = self._subscribe(command) if command.type == SUBSCRIBE else None
-        answers = (answer,) if answer is not None else self._unsubscribe(command)
-        return Taken(tuple(a for a in answers if a.status != "pending"))
+        subscribes = command.type == SUBSCRIBE
+        answers = (self._subscribe(command),) if subscribes else self._unsubscribe(command)
+        return Taken(tuple(answer for answer in answers if answer.status != "pending"))
 
     def _subscribe(self, command: Command) -> Answer:
         key, listing = command.key, command.listing
