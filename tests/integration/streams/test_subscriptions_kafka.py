@@ -181,7 +181,9 @@ async def test_the_set_survives_a_restart_and_outweighs_symbols(
             await third.in_sync()
             assert await third.stop() == 0
         written = await read_all(settings)
-    versions = [event.routing_version for _, _, event in written.records if event.symbol == "SOLUSDT"]
+    versions = [
+        event.routing_version for _, _, event in written.records if event.symbol == "SOLUSDT"
+    ]
     assert versions == sorted(versions)
     assert versions[-1] == 4
 
