@@ -135,11 +135,15 @@ def listings_of(texts: Sequence[str]) -> tuple[Listing, ...]:
     Raises:
         ConfigError: One that does not parse, or two that do not go together.
     """
-    for text in texts:
-        if "," in text:
-            raise ConfigError("VENUE:SYMBOL", text, "one symbol an argument, without commas")
-        if not text.strip():
-            raise ConfigError("VENUE:SYMBOL", text, "a symbol such as binance:BTCUSDT")
+    expected = "VENUE:SYMBOL or VENUE:VENUE_SYMBOL>SYMBOL, such as kraken:BTC/USD>BTCUSD"
+    for text in dict.fromkeys(texts):
+        try:
+            (_,) = parse_symbols(text, name="VENUE:SYMBOL") if "," not in text else ()
+        except (ConfigError, ValueError):
+            venue, colon, _ = text.partition(":")
+            if colon and venue and "," not in text:
+                check_venue(venue, name="VENUE")
+            raise ConfigError("VENUE:SYMBOL", text, expected) from None
     return parse_symbols(",".join(dict.fromkeys(texts)), name="VENUE:SYMBOL")
 
 
