@@ -337,7 +337,7 @@ def test_symbols_that_come_to_be_followed_have_engines_from_the_next_assignment_
 
 
 def test_a_list_before_any_assignment_is_the_whole_list() -> None:
-    made = shards("binance:BTCUSDT")
+    made = Shards(parse_symbols("binance:BTCUSDT"), PARTITIONS, Parameters(), CommitLedger())
     made.relist(parse_symbols("binance:SOLUSDT"))
     made.assign({*range(PARTITIONS)}, [])
     assert made.symbols() == ["SOLUSDT"]
