@@ -228,6 +228,9 @@ async def test_the_last_symbol_may_go_and_another_one_come(
         assert not r.task.done()
         r.log.put(command("subscribe", "SOLUSDT"))
         await r.until(lambda: bool(r.lines["SOLUSDT"].token))
+        r.log.put(command("unsubscribe", "SOLUSDT"))
+        r.bridge.stop()
+        assert await r.task == 0, "to follow nothing is no mistake in SYMBOLS"
 
 
 @pytest.mark.parametrize("how", ["unlisted", "refused"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.exceptions import ResponseError
 
@@ -158,3 +160,25 @@ async def test_the_client_answers_or_fails_well_within_the_lease() -> None:
     options = client.connection_pool.connection_kwargs
     assert options["socket_timeout"] == options["socket_connect_timeout"] == 0.5
     await client.aclose()
+
+
+async def test_one_lease_more_is_asked_for_at_once_and_one_given_back_can_be_had_again() -> None:
+    held, scripts, told = leases(BTC)
+    held._ttl_ms = 60_000  # the next round is a quarter of a minute away
+    running = asyncio.create_task(held.run())
+    try:
+        async with asyncio.timeout(2):
+            while not held.token(BTC):
+                await asyncio.sleep(0.005)
+            held.want(ETH)
+            while not held.token(ETH):
+                await asyncio.sleep(0.005)
+            held.forget(ETH)
+            held.want(ETH)
+            while held.token(ETH) <= 102:
+                await asyncio.sleep(0.005)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert told.granted_ == [(BTC, 101), (ETH, 102), (ETH, 103)]
+    assert len(scripts.held) == 2

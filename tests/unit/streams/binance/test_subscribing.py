@@ -136,6 +136,7 @@ def test_an_answer_to_nobody_s_question_is_no_answer(ident: int | None) -> None:
 
 def test_a_symbol_that_leaves_is_unsubscribed_and_what_still_comes_is_passed_over() -> None:
     session = synced()
+    assert len(session.receive(trade(1))) == 1
     assert said(session.assembler.remove("BTCUSDT", NOW_MS)) == [
         ("BTCUSDT", "disconnected", "removed")
     ]
@@ -143,7 +144,7 @@ def test_a_symbol_that_leaves_is_unsubscribed_and_what_still_comes_is_passed_ove
     assert asked["method"] == "UNSUBSCRIBE"
     assert asked["params"] == [f"btcusdt@{kind}" for kind in urls.STREAMS]
     ignored = session.assembler.counts.ignored
-    assert session.receive(trade(1)) == []
+    assert session.receive(trade(2)) == []
     assert session.receive(depth(10, 10, [level(99, 1)])) == []
     assert session.assembler.counts.ignored == ignored + 2
     assert ack(session, asked["id"]) == []
