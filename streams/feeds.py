@@ -247,8 +247,8 @@ class Feeds:
 
     def lost(self, symbol: str, reason: str = BROKER_OUTAGE) -> None:
         """Records of this line were dropped on their way to the broker."""
-        line = self.lines[symbol]
-        if line.token and not line.lost:
+        line = self.lines.get(symbol)  # it may be followed no more
+        if line is not None and line.token and not line.lost:
             line.lost = reason
             self.gaps[symbol] += 1
 

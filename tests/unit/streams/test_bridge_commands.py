@@ -215,6 +215,7 @@ async def test_an_unsubscription_ends_in_a_goodbye_and_frees_the_lease(
         assert isinstance(last, FeedStatus)
         assert (last.status, last.reason, last.routing_version) == ("disconnected", "removed", 2)
         assert [answer["status"] for answer in r.log.answers()] == ["success"]
+        r.bridge.feeds["binance"].lost(BTC)  # an outbox that overflows may hold some of its records
 
 
 async def test_the_last_symbol_may_go_and_another_one_come(

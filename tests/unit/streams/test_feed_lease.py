@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 
 from lua import TokenLimit
 from streams.feed_lease import FeedKey, FeedLeases, lease_client
+from tests.support.bridge import until
 from tests.support.bridge_fakes import FakeScripts
 
 BTC, ETH = FeedKey("fake", "BTCUSDT"), FeedKey("fake", "ETHUSDT")
@@ -167,16 +168,12 @@ async def test_one_lease_more_is_asked_for_at_once_and_one_given_back_can_be_had
     held._ttl_ms = 60_000  # the next round is a quarter of a minute away
     running = asyncio.create_task(held.run())
     try:
-        async with asyncio.timeout(2):
-            while not held.token(BTC):
-                await asyncio.sleep(0.005)
-            held.want(ETH)
-            while not held.token(ETH):
-                await asyncio.sleep(0.005)
-            held.forget(ETH)
-            held.want(ETH)
-            while held.token(ETH) <= 102:
-                await asyncio.sleep(0.005)
+        await until(lambda: held.token(BTC) > 0)
+        held.want(ETH)
+        await until(lambda: held.token(ETH) > 0)
+        held.forget(ETH)
+        held.want(ETH)
+        await until(lambda: held.token(ETH) > 102)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
