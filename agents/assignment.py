@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from faust.types import TP
 
@@ -21,6 +22,10 @@ from streams.topics import bootstrap_servers
 from tapeline.clock import Clock
 from tapeline.config import Settings
 from tapeline.logging import get_logger
+
+LATE_MS: Final = 30_000
+"""How far back a symbol is looked for that has come to be followed: further than the time between a
+command and our knowing of it."""
 
 log = get_logger("worker")
 
@@ -62,6 +67,7 @@ class Assignments:
         self._one_at_a_time = asyncio.Lock()
         self._starting_over = False
         self._starts: dict[int, int] = {}
+        self._late: set[str] = set()
         self.complete = False
 
     def flow_stops(self) -> None:
@@ -99,6 +105,7 @@ class Assignments:
             log.warning("snapshot.discarded", symbol=symbol, error=str(error))
         rebuilt = {shards.partition_of[s] for s in refused if not self._has_state(s)}
         await self._check_positions(topic, assigned, rebuilt & assigned)
+        await self._look_back(topic, assigned - rebuilt)
         self._starting_over = False
         self._checkpointer.set_symbols(stored.tokens)
         self._retirement.assigned(stored.unlisted)
@@ -179,6 +186,32 @@ class Assignments:
                 # Faust takes a committed 0 for nothing, and would stay where it is.
                 await consumer.seek_wait(offsets)
                 self._starts |= {tp.partition: at for tp, at in offsets.items()}
+
+    def follow_late(self, symbols: Iterable[str]) -> None:
+        """Symbols have come to be followed: at the next assignment, what has been read of their
+        partitions without them is read again.
+        """
+        self._late |= set(symbols)
+
+    async def _look_back(self, topic: str, assigned: set[int]) -> None:
+        """Read again what came just before we knew of a symbol. Other symbols skip it."""
+        late = {s for s in self._late if not self._has_state(s)}
+        partitions = {self._shards.partition_of[s] for s in late} & assigned
+        self._late.clear()
+        if not partitions:
+            return
+        since_ms = self._clock.now_ms() - LATE_MS
+        found = await positions.offsets_since(self._servers, topic, partitions, since_ms)
+        consumer = self._app.consumer
+        offsets: dict[TP, int] = {}
+        for partition, offset in found.items():
+            tp = TP(topic, partition)
+            if offset < (await consumer.position(tp) or 0):
+                offsets[tp] = offset
+        if offsets:
+            await consumer._commit(offsets)
+            await consumer.seek_wait(offsets)
+            self._starts |= {tp.partition: at for tp, at in offsets.items()}
 
     def _applied(self, partition: int) -> int:
         """Highest offset that any engine of the partition has applied."""

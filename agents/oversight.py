@@ -30,7 +30,7 @@ class Oversight:
         app: The Faust application; its assignor knows who has which seat.
         settings: Of the worker.
         shards, ownership, metrics, clock: Its parts.
-        symbols: How many listed symbols each partition has.
+        symbols: How many listed symbols each partition has; changes with the list.
 
     Attributes:
         found: What differed at the last look.
@@ -49,7 +49,7 @@ class Oversight:
         self._app, self._settings = app, settings
         self._shards, self._ownership = shards, ownership
         self._metrics, self._clock = metrics, clock
-        self._symbols = {p: symbols.get(p, 0) for p in range(settings.partitions)}
+        self._symbols = symbols
         self._repairs = Repairs(settings.node_id)
         self.found = Differences()
 
@@ -81,7 +81,7 @@ class Oversight:
             self._shards.symbols(),
             seats,
             weights,
-            self._symbols,
+            {p: self._symbols.get(p, 0) for p in range(self._settings.partitions)},
             self._settings.hrw_sticky_pct,
         )
         if found != self.found:

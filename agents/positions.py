@@ -111,3 +111,17 @@ async def warm_up_offsets(
         return {tp.partition: found[tp].offset if found.get(tp) else begins[tp] for tp in tps}
     finally:
         await consumer.stop()
+
+
+async def offsets_since(
+    bootstrap: list[str], topic: str, partitions: set[int], time_ms: int
+) -> dict[int, int]:
+    """Where the records written at ``time_ms`` or later begin; without partitions that have none."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, partition) for partition in partitions]
+        found = await consumer.offsets_for_times(dict.fromkeys(tps, time_ms))
+        return {tp.partition: at.offset for tp, at in found.items() if at is not None}
+    finally:
+        await consumer.stop()

@@ -90,16 +90,40 @@ class Shards:
         parameters: Parameters,
         ledger: CommitLedger,
     ) -> None:
-        self._listings = {listing.symbol: listing for listing in listings}
+        self._listings: dict[str, Listing] = {}
+        self.partition_of: dict[str, int] = {}
         self._parameters = parameters
         self._engines: dict[str, Engine] = {}
         self._withheld: set[str] = set()
         self._assigned: set[int] = set()
         self._warm: set[int] = set()
         self._partition_count = partitions
-        self.partition_of = {symbol: partition_of(symbol, partitions) for symbol in self._listings}
         self.ledger = ledger
         self.epoch = 0
+        self.relist(listings)
+
+    # --- which are listed ----------------------------------------------------------------------
+
+    def relist(self, listings: Iterable[Listing]) -> None:
+        """Know these, and no others. Only before anything is assigned."""
+        self._listings = {listing.symbol: listing for listing in listings}
+        count = self._partition_count
+        self.partition_of = {symbol: partition_of(symbol, count) for symbol in self._listings}
+
+    def follow(self, listings: Iterable[Listing]) -> list[str]:
+        """Know these, too.
+
+        Those that are here have engines from the next `assign` or `warm` on. A symbol that is no
+        more among them stays: its report says itself that nothing comes any more.
+
+        Returns:
+            Symbols that were not known.
+        """
+        new = [listing for listing in listings if listing.symbol not in self._listings]
+        for listing in new:
+            self._listings[listing.symbol] = listing
+            self.partition_of[listing.symbol] = partition_of(listing.symbol, self._partition_count)
+        return [listing.symbol for listing in new]
 
     # --- which -------------------------------------------------------------------------------
 

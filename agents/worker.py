@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Collection, Coroutine, Mapping
-from typing import Any
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from typing import Any, Final
 
 from faust.types import TP
 
@@ -25,6 +25,7 @@ from agents.collector import relax
 from agents.cycles import Cycles
 from agents.dead_letters import DeadLetters
 from agents.eviction import Group, Predecessor, client_id
+from agents.following import Following
 from agents.kafka_app import REBALANCE_TIMEOUT_S, TapelineApp, create_kafka_app
 from agents.ledger import CommitLedger
 from agents.metrics import Metrics
@@ -38,7 +39,7 @@ from agents.standby import Standby
 from agents.tail import Tail
 from agents.vitals import Vitals
 from agents.watchdog import Watchdog
-from streams.symbols import parse_symbols
+from streams.symbols import Listing, parse_symbols
 from streams.topics import (
     PartitionCountError,
     admin_of,
@@ -57,6 +58,8 @@ from tapeline.logging import get_logger
 
 RETRY_SECONDS = 1.0
 
+ASSIGN_ANEW_S: Final = 0.1
+
 log = get_logger("worker")
 
 
@@ -65,6 +68,7 @@ class Worker:
 
     Attributes:
         app: The Faust application.
+        symbols: How many listed symbols each partition has.
     """
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
@@ -72,14 +76,16 @@ class Worker:
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
         self.ledger = CommitLedger()
+        listings = parse_symbols(settings.symbols)
         self.shards = Shards(
-            parse_symbols(settings.symbols),
+            listings,
             settings.partitions,
             parameters_of(settings),
             self.ledger,
         )
-        symbols = Counter(self.shards.partition_of.values())
-        self.app, self.topic, self.table = create_kafka_app(settings, self.ledger, symbols)
+        self.symbols = Counter(self.shards.partition_of.values())
+        self.app, self.topic, self.table = create_kafka_app(settings, self.ledger, self.symbols)
+        self.following = Following(settings, listings, self._follow)
         self.app.on_prelude = self.prelude
         self.app.on_leaving = self.leave
         self.app.on_draining = self.drain
@@ -143,7 +149,7 @@ class Worker:
             self.ownership,
             self.metrics,
             self.clock,
-            symbols,
+            self.symbols,
         )
         self.assignments = Assignments(
             self.app,
@@ -215,9 +221,12 @@ class Worker:
             )
             self._spawn(self.streams.run())
         await self._broker_ready()
+        self.shards.relist(await self.following.load())
+        self._count_symbols()
         await self.predecessor.look()
         self._spawn(self.predecessor.evict())
         self._spawn(self.tail.run())
+        self._spawn(self.following.run())
         self._spawn(self.oversight.run())
         self._spawn(self.retirement.run())
         self._spawn(self.checkpointer.run())
@@ -304,6 +313,31 @@ class Worker:
         """End the process: what went wrong can't be gone on from."""
         if self._failing is None:
             self._failing = asyncio.get_running_loop().create_task(self.app.crash(error))
+
+    # --- which symbols ---------------------------------------------------------------------------
+
+    def _count_symbols(self) -> None:
+        """Assignor and oversight share this."""
+        self.symbols.clear()
+        self.symbols.update(self.shards.partition_of.values())
+
+    def _follow(self, listings: Iterable[Listing]) -> None:
+        """Bridges follow these: have the group assign anew, which serves those we did not know."""
+        new = self.shards.follow(listings)
+        if not new:
+            return
+        log.info("symbols.followed", symbols=new)
+        self._count_symbols()
+        self.assignments.follow_late(new)
+        self.standby.lost(
+            self.shards.warm_partitions() & {self.shards.partition_of[s] for s in new}
+        )
+        self._spawn(self._assign_anew())
+
+    async def _assign_anew(self) -> None:
+        while not self.assignments.complete:  # noqa: ASYNC110
+            await asyncio.sleep(ASSIGN_ANEW_S)
+        self.app.consumer.request_rejoin()
 
     def _seat_is_certain(self) -> bool:
         """Whether what we were assigned is at work, and ours for all that can be known."""

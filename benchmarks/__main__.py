@@ -19,6 +19,7 @@ from benchmarks import (
     replay,
     results,
     simulator_likeness,
+    subscribe,
     throughput,
 )
 
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, results.Main] = {
     "cold_start": cold_start.main,
     "memory": memory.main,
     "replay": replay.main,
+    "subscribe": subscribe.main,
 }
 
 ALL: dict[str, tuple[str, list[str]]] = {
@@ -44,6 +46,7 @@ ALL: dict[str, tuple[str, list[str]]] = {
     "cold_start": ("cold_start", []),
     "memory": ("memory", []),
     "replay": ("replay", []),
+    "subscribe": ("subscribe", []),
 }
 """What `all` runs, by the name its result is kept under."""
 

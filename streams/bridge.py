@@ -18,13 +18,15 @@ from redis.asyncio import Redis
 from lua import Keys, Scripts
 from streams.bridge_health import health
 from streams.bridge_metrics import BridgeMetrics
-from streams.events import Event
+from streams.events import Event, FeedStatus
 from streams.feed_lease import FeedKey, FeedLeases, lease_client
 from streams.feeds import BROKER_OUTAGE, Feeds, OutRecord
 from streams.kafka_writer import KafkaWriter
 from streams.outbox import LostLine, Outbox
+from streams.sockets import SocketSource
 from streams.sources import FrameSource
-from streams.symbols import parse_symbols
+from streams.subscriptions import Subscriptions
+from streams.symbols import Listing, parse_symbols
 from streams.topics import PartitionCountError, bootstrap_servers
 from streams.wiring import socket_sources
 from tapeline.clock import Clock, SystemClock
@@ -44,6 +46,9 @@ LEASE_SHARE: Final = 0.75
 """Of the lease's life by the settings: a bridge waits another's out, and then writes its book, within
 that life."""
 
+COMMANDS_S: Final = 2.0
+"""How long a start waits for the broker to say what commands have made of ``SYMBOLS``."""
+
 WATCH_S: Final = 0.1
 OUTAGE_SHOWN_MS: Final = 2_000
 """An outbox that has waited this long for the broker is worth a line in the log."""
@@ -60,6 +65,7 @@ class Bridge:
     Attributes:
         feeds: By venue.
         outbox: What the broker has not acknowledged.
+        subscriptions: What commands make of ``SYMBOLS``; None where a source is given.
         probe: Serves ``/metrics`` and ``/health``.
     """
 
@@ -89,11 +95,14 @@ class Bridge:
         self._granted = asyncio.Event()
         self._outage = False
         self._started_ms = self._clock.monotonic_ms()
+        self._sockets: dict[str, SocketSource] = {}
+        self.subscriptions: Subscriptions | None = None
         if source is None:
             listings = parse_symbols(settings.symbols)
-            self._sources: tuple[FrameSource, ...] = (
-                *socket_sources(settings, listings, self._clock),
-            )
+            sockets = socket_sources(settings, listings, self._clock)
+            self._sources: tuple[FrameSource, ...] = (*sockets,)
+            self._sockets = {each.assembler.venue: each for each in sockets}
+            self.subscriptions = Subscriptions(settings, listings, self, self._clock)
         else:
             self._sources = (*source,) if isinstance(source, Sequence) else (source,)
         self.feeds = {
@@ -167,6 +176,10 @@ class Bridge:
                 asyncio.create_task(self._leases.run(), name="bridge-leases"),
                 asyncio.create_task(self._watch(), name="bridge-watch"),
             ]
+            if self.subscriptions is not None:
+                control = self.subscriptions.log
+                supports.append(asyncio.create_task(control.run(), name="bridge-control"))
+                await self._first(control.ready)
             sources += [
                 asyncio.create_task(source.run(self), name=f"bridge-{source.assembler.venue}")
                 for source in self._sources
@@ -182,6 +195,17 @@ class Bridge:
             await self.probe.stop()
         log.info("bridge.stopped", status=status)
         return status
+
+    async def _first(self, ready: asyncio.Event) -> None:
+        """Wait a while for the commands that there are: they say what to follow.
+
+        Where the broker is away the venues are followed all the same, as far as ``SYMBOLS`` goes.
+        """
+        waits = [asyncio.create_task(event.wait()) for event in (ready, self._stop)]
+        try:
+            await asyncio.wait(waits, timeout=COMMANDS_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(waits)
 
     async def _until_over(
         self, supports: list[asyncio.Task[None]], sources: list[asyncio.Task[None]]
@@ -245,6 +269,15 @@ class Bridge:
         """An assembler's events."""
         feeds = self.feeds[venue]
         self._put(feeds.accept(events))
+        if self.subscriptions is not None and self.subscriptions.waiting:
+            for event in events:
+                if type(event) is not FeedStatus:
+                    self.subscriptions.came((venue, event.symbol))
+        if feeds.refused:
+            for status in feeds.refused:
+                log.error("symbol.refused", venue=venue, symbol=status.symbol, error=status.detail)
+                self._refused(venue, status.symbol, status.detail or "the venue refused it")
+            feeds.refused.clear()
         if feeds.told:
             for gap in feeds.told:
                 log.warning(
@@ -262,14 +295,21 @@ class Bridge:
 
     def unlisted(self, venue: str, symbol: str) -> None:
         """A symbol that its venue does not have: said once, and the others go on."""
-        log.error(
-            "symbol.unknown", venue=venue, symbol=symbol, error=str(UnknownSymbol(venue, symbol))
-        )
-        self.feeds[venue].close(symbol)
-        self._leases.forget(FeedKey(venue, symbol))
-        if self._nothing_listed:
+        if symbol not in self.feeds[venue].lines:
+            return  # followed no more
+        error = str(UnknownSymbol(venue, symbol))
+        log.error("symbol.unknown", venue=venue, symbol=symbol, error=error)
+        if not self._refused(venue, symbol, error) and self._nothing_listed:
             log.error("symbol.none_left", error="no symbol of SYMBOLS is listed by its venue")
             self._stop.set()
+
+    def _refused(self, venue: str, symbol: str, reason: str) -> bool:
+        """A venue will not send a symbol; whether a command has asked for it, and is undone."""
+        self.feeds[venue].close(symbol)
+        self._leases.forget(FeedKey(venue, symbol))
+        return self.subscriptions is not None and self.subscriptions.refused(
+            (venue, symbol), reason
+        )
 
     async def ready(self, venue: str) -> None:
         """Wait until every line of a venue has a token."""
@@ -299,6 +339,33 @@ class Bridge:
         for line in lost:
             self.feeds[line.venue].lost(line.symbol, reason)
 
+    # --- Follower: what commands say ---
+
+    def follow(self, listing: Listing) -> None:
+        """Follow one more symbol, on the sockets that are open.
+
+        Raises:
+            ConfigError: Its venue's connection does not carry it.
+        """
+        venue, symbol = listing.venue, listing.symbol
+        events = self._sockets[venue].add(listing)
+        self.feeds[venue].add(symbol)
+        self._leases.want(FeedKey(venue, symbol))
+        self.accept(venue, events)
+
+    def unfollow(self, listing: Listing) -> None:
+        """Follow a symbol no longer: its readers are told, its lease is given back."""
+        venue, symbol = listing.venue, listing.symbol
+        if symbol in self.feeds[venue].lines:
+            self.accept(venue, self._sockets[venue].remove(symbol))
+            self.feeds[venue].remove(symbol)
+            self._leases.forget(FeedKey(venue, symbol))
+
+    def routed(self, version: int) -> None:
+        """Which set of subscriptions it is from now on."""
+        for feeds in self.feeds.values():
+            feeds.routing_version = version
+
     # --- Holder: what the leases say ---
 
     def granted(self, key: FeedKey, token: int) -> None:
@@ -318,7 +385,8 @@ class Bridge:
 
     @property
     def _nothing_listed(self) -> bool:
-        return all(line.closed for feeds in self.feeds.values() for line in feeds.lines.values())
+        lines = [line for feeds in self.feeds.values() for line in feeds.lines.values()]
+        return bool(lines) and all(line.closed for line in lines)
 
     def _age_s(self) -> float:
         return self.outbox.age_ms(self._clock.monotonic_ms()) / 1000
@@ -338,7 +406,7 @@ class Bridge:
         )
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     tasks = [*tasks]
     for task in tasks:
         task.cancel()

@@ -32,7 +32,8 @@ def health(
     """
     now_ms, monotonic_ms = clock.now_ms(), clock.monotonic_ms()
     lines = [line for each in feeds.values() for line in each.lines.values()]
-    connected = all(each.connected for each in feeds.values())
+    followed = [source for source in sources if feeds[source.assembler.venue].lines]
+    connected = all(feeds[source.assembler.venue].connected for source in followed)
     leased = leases.reachable or any(line.token for line in lines)
     well = connected and leased and writer.connected and not outage
     return well, {
@@ -40,10 +41,11 @@ def health(
         "node_id": node_id,
         "uptime_s": (monotonic_ms - started_ms) / 1000,
         "connected": connected,
+        "routing_version": max((each.routing_version for each in feeds.values()), default=0),
         "symbols_in_sync": sum(line.in_sync for line in lines),
         "venues": {
             source.assembler.venue: _venue(source, feeds[source.assembler.venue], now_ms)
-            for source in sources
+            for source in followed
         },
         "broker": {
             "connected": writer.connected,

@@ -52,7 +52,12 @@ class BridgeMetrics(Collector):
         yield from self._broker()
 
     def _venues(self) -> Iterator[Metric]:
-        by_venue = {source.assembler.venue: source for source in self._sources}
+        by_venue = {
+            source.assembler.venue: source
+            for source in self._sources
+            # A venue of which nothing is followed has nothing to be well or ill.
+            if self._feeds[source.assembler.venue].lines
+        }
         yield _counter(
             "frames", "Frames received.", ["venue"], _each(by_venue, lambda s: s.counts.frames)
         )
@@ -85,7 +90,7 @@ class BridgeMetrics(Collector):
             "connected",
             "1 while the venue has a socket.",
             ["venue"],
-            [((venue,), float(feeds.connected)) for venue, feeds in self._feeds.items()],
+            [((venue,), float(self._feeds[venue].connected)) for venue in by_venue],
         )
 
     def _lines(self) -> Iterator[Metric]:
@@ -137,6 +142,13 @@ class BridgeMetrics(Collector):
             "Token of the feed lease; 0 while none is held.",
             ["venue", "symbol"],
             [((v, line.symbol), float(line.token)) for v, _, line in lines],
+        )
+
+        yield _gauge(
+            "routing_version",
+            "Raised by each change of the set of subscriptions.",
+            [],
+            [((), max((feeds.routing_version for feeds in self._feeds.values()), default=0))],
         )
 
     def _broker(self) -> Iterator[Metric]:

@@ -9,6 +9,7 @@ is back the lease is either still ours, or we learn that it is not. Only that an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
@@ -103,6 +104,7 @@ class FeedLeases:
         self._unwanted: list[tuple[str, str]] = []
         self._told = False
         self._free_in_ms = float(ttl_ms)  # the first of the leases that are another's
+        self._hurry = asyncio.Event()
 
     def token(self, key: FeedKey) -> int:
         """The token held; 0 for none."""
@@ -116,8 +118,11 @@ class FeedLeases:
             TokenLimit: Redis can grant no higher token.
         """
         while True:
+            self._hurry.clear()
             await self.step()
-            await asyncio.sleep(self._pause_ms() / 1000)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_ms() / 1000):
+                    await self._hurry.wait()
 
     def _pause_ms(self) -> float:
         """Until the next renewal, or until another's lease would have run out."""
@@ -127,9 +132,10 @@ class FeedLeases:
         """Renew what is held, ask for what is not."""
         try:
             await self._renew()
-            await self._acquire()
+            # Before asking: one of them may be wanted again.
             unwanted, self._unwanted = self._unwanted, []
             await self._scripts.release_many(unwanted)
+            await self._acquire()
         except (RedisError, OSError, TimeoutError) as exc:
             if self.reachable or not self._told:
                 log.warning(
@@ -143,8 +149,13 @@ class FeedLeases:
                 log.info("redis.available")
             self.reachable = True
 
+    def want(self, key: FeedKey) -> None:
+        """Have one more lease, as soon as it can be had."""
+        self._wanted[key] = None
+        self._hurry.set()
+
     def forget(self, key: FeedKey) -> None:
-        """Do without one lease from now on: its symbol is not listed."""
+        """Do without one lease from now on: its symbol is not listed, or followed no more."""
         self._wanted.pop(key, None)
         lease = self._held.pop(key, None)
         if lease is not None:

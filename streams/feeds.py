@@ -36,9 +36,6 @@ from streams.venues.base import Assembler
 RECORD_BYTES_MAX: Final = 262_144
 """No record's value is larger; brokers refuse a batch of 1 MB by default."""
 
-ROUTING_VERSION: Final = 1
-"""The subscription set is what SYMBOLS says, for a process's whole life."""
-
 BROKER_OUTAGE: Final = "broker_outage"
 
 ASIDE_MS: Final = 3_000
@@ -48,6 +45,10 @@ and take none twice."""
 
 ASIDE_MAX: Final = 20_000
 """Events kept aside for one line; the oldest go first."""
+
+REMOVED: Final = "removed"
+REFUSED: Final = "refused"
+"""Reasons of a `feed_status` disconnected that are about one symbol, not about the sockets."""
 
 _LEVEL_BYTES_MAX: Final = 44  # two integers up to 2**62, brackets and commas
 
@@ -104,11 +105,14 @@ class Feeds:
         connected: Whether the venue has a socket, as far as its events tell.
         records: Records made, by kind.
         muted: Events of lines without a token, dropped: changes of books, which a snapshot will
-            stand for, and what was kept aside and is too old.
+            stand for, what was kept aside and is too old,
+            and events of no line.
         dropped: Events of lines that had lost records already, dropped by symbol.
         told: Gaps that the assembler has found, for the caller to log and clear.
         newest_ms: Newest time seen, in the source's own time; 0 before any.
         gaps: By symbol, how often readers were told that something is missing.
+        refused: What the venue has refused to send, for the caller to take up and clear.
+        routing_version: Stamped on each record: which set of subscriptions it is of.
     """
 
     def __init__(
@@ -136,11 +140,24 @@ class Feeds:
         self.dropped: Counter[str] = Counter()
         self.gaps: Counter[str] = Counter()
         self.told: list[FeedStatus] = []
+        self.refused: list[FeedStatus] = []
+        self.routing_version = 1
         self.newest_ms = 0
         self._live = False
-        self.lines = {
-            symbol: Line(symbol, partition_of(symbol, partitions)) for symbol in assembler.symbols()
-        }
+        self._partitions = partitions
+        self.lines: dict[str, Line] = {}
+        for symbol in assembler.symbols():
+            self.add(symbol)
+
+    # --- the set of symbols ---
+
+    def add(self, symbol: str) -> None:
+        """One more line; mute until it has a token."""
+        self.lines[symbol] = Line(symbol, partition_of(symbol, self._partitions))
+
+    def remove(self, symbol: str) -> None:
+        """A line no more."""
+        del self.lines[symbol]
 
     # --- the lease ---
 
@@ -174,7 +191,10 @@ class Feeds:
         """Records of an assembler's events, in their order."""
         out: list[OutRecord] = []
         for event in events:
-            line = self.lines[event.symbol]
+            line = self.lines.get(event.symbol)
+            if line is None:
+                self.muted += 1  # followed no more
+                continue
             kind = type(event)
             if kind is FeedStatus:
                 self._heed(line, event)  # type: ignore[arg-type]
@@ -212,8 +232,12 @@ class Feeds:
         if status.status == "connected":
             self.connected = self._live = True
         elif status.status == "disconnected":
-            self.connected = line.in_sync = False
-            self.gaps[line.symbol] += 1
+            line.in_sync = False
+            if status.reason == REFUSED:
+                self.refused.append(status)
+            elif status.reason != REMOVED:
+                self.connected = False
+                self.gaps[line.symbol] += 1
         elif status.status == "gap":
             self.told.append(status)
             line.in_sync = False
@@ -260,8 +284,8 @@ class Feeds:
 
     def lost(self, symbol: str, reason: str = BROKER_OUTAGE) -> None:
         """Records of this line were dropped on their way to the broker."""
-        line = self.lines[symbol]
-        if line.token and not line.lost:
+        line = self.lines.get(symbol)  # it may be followed no more
+        if line is not None and line.token and not line.lost:
             line.lost = reason
             self.gaps[symbol] += 1
 
@@ -314,7 +338,7 @@ class Feeds:
         line.last_ms = event.ts_recv_ms
         event.v = CONTRACT_VERSION
         event.feed = Feed(line.token, line.seq)
-        event.routing_version = ROUTING_VERSION
+        event.routing_version = self.routing_version
         kind = kind_of(event)
         self.records[kind] += 1
         return OutRecord(line.partition, self.venue, line.symbol, line.key, encode(event), kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from http import HTTPStatus
@@ -37,8 +38,10 @@ QUEUE_FRAMES: Final = 256
 
 TICK_S: Final = 0.1
 CLOSE_S: Final = 1.0
-SEND_EVERY_S: Final = 0.25
-"""Between two frames to the venue: the strictest takes 5 a second, pings included."""
+FRAMES_PER_WINDOW: Final = 3
+WINDOW_S: Final = 1.1
+"""Frames that a socket sends in any such time. The strictest venue takes 5 messages a second: that
+leaves room for a ping of ours and for a pong, and for some unevenness on the way."""
 
 ERROR_LOG_EVERY_S: Final = 1.0
 
@@ -46,6 +49,20 @@ _NOTHING: Final = ""
 """Ends a queue of frames."""
 
 log = get_logger("sockets")
+
+
+class _Pace:
+    """When the next frame may go."""
+
+    def __init__(self) -> None:
+        self._sent: deque[float] = deque(maxlen=FRAMES_PER_WINDOW)
+
+    def wait_s(self, now_s: float) -> float:
+        full = len(self._sent) == FRAMES_PER_WINDOW
+        return max(0.0, self._sent[0] + WINDOW_S - now_s) if full else 0.0
+
+    def sent(self, now_s: float) -> None:
+        self._sent.append(now_s)
 
 
 class _Leg:
@@ -102,7 +119,9 @@ class SocketSource:
         self._backoff = Backoff(self._timing)
         self._care, self._flush_s = BookCare(care), flush_s
         self._legs: set[_Leg] = set()
-        self._newest: _Leg | None = None
+        self._pace = _Pace()
+        self._pacing: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
         self._asking: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._complained_s = -ERROR_LOG_EVERY_S
@@ -128,6 +147,35 @@ class SocketSource:
                     self._stopping = True
         finally:
             await self._close_all()
+
+    # --- which symbols ---
+
+    def add(self, listing: Listing) -> list[Event]:
+        """Follow one more symbol, on the sockets that are open.
+
+        Returns:
+            Events for the sink, which has to know the symbol before it can take them.
+
+        Raises:
+            ConfigError: The venue's connection does not carry it. Nothing has changed.
+        """
+        events = self.assembler.add(listing, self._clock.now_ms())
+        self._symbols[listing.venue_symbol] = listing.symbol
+        self._changed.set()
+        self._pay()
+        return events
+
+    def remove(self, symbol: str) -> list[Event]:
+        """Follow a symbol no longer; the sockets stay open.
+
+        Returns:
+            Events for the sink.
+        """
+        events = self.assembler.remove(symbol, self._clock.now_ms())
+        self._care.forget(symbol)
+        self._symbols = {theirs: ours for theirs, ours in self._symbols.items() if ours != symbol}
+        self._pay()
+        return events
 
     async def _follow(self) -> None:
         current: _Leg | None = None
@@ -159,15 +207,17 @@ class SocketSource:
 
     async def _open(self, *, wait: bool) -> _Leg:
         """A socket that is being read; tries until there is one."""
-        url = self._root + self.assembler.stream_path()
         asked_s = 0.0
         while True:
             if wait:
                 await asyncio.sleep(self._backoff.next_s(asked_s))
             wait, asked_s = True, 0.0
+            while not self.assembler.symbols():
+                self._changed.clear()
+                await self._changed.wait()
             try:
                 ws = await connect(
-                    url,
+                    self._root + self.assembler.stream_path(),
                     compression=None,
                     max_size=FRAME_BYTES_MAX,
                     max_queue=QUEUE_FRAMES,
@@ -186,11 +236,13 @@ class SocketSource:
             log.warning("feed.not_connected", venue=self.assembler.venue, error=error)
 
     def _adopt(self, ws: ClientConnection) -> _Leg:
-        leg = self._newest = _Leg(ws, self._now_s())
+        leg = _Leg(ws, self._now_s())
         self._legs.add(leg)
         self.counts.connects += 1
         log.info("feed.connected", venue=self.assembler.venue, sockets=len(self._legs))
         self._accept(self.assembler.connected(self._clock.now_ms()))
+        for frame in self.assembler.subscribe_frames():
+            leg.owed.put_nowait(frame)
         self._pay()
         self._group.create_task(self._read(leg), name="feed-read")
         self._group.create_task(self._ping(leg), name="feed-ping")
@@ -225,6 +277,8 @@ class SocketSource:
         self.counts.last_frame_ms = now_ms
         try:
             events = self.assembler.receive(frame, now_ms)
+        except UnknownSymbol as exc:
+            self._unlisted(exc)
         except FeedError as exc:
             self._complain(exc)
         else:
@@ -257,6 +311,9 @@ class SocketSource:
 
     async def _close_all(self) -> None:
         """Say goodbye on all sockets, and that there are none."""
+        if self._pacing is not None:
+            self._pacing.cancel()
+            self._pacing = None
         legs, self._legs = [*self._legs], set()
         for leg in legs:
             await leg.ws.close()
@@ -311,22 +368,43 @@ class SocketSource:
     # --- what the assembler owes the venue ---
 
     def _pay(self) -> None:
+        if not self._legs:
+            return  # whatever is owed is owed again, or no more, when there is a socket
         for request in self.assembler.requests_to_send():
             task = self._group.create_task(self._ask(request), name="feed-request")
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
-        frames = self.assembler.frames_to_send()
-        if frames and self._newest is not None:
-            for frame in frames:
-                self._newest.owed.put_nowait(frame)
+        self._deal_out()
+
+    def _deal_out(self) -> None:
+        """Frames owed, to every open socket; taken no faster than they may be sent.
+
+        So the assembler can put into one frame what has come to be owed meanwhile.
+        """
+        if self._pacing is not None or not self._legs:
+            return
+        wait_s = self._pace.wait_s(self._now_s())
+        if wait_s:
+            self._pacing = asyncio.get_running_loop().call_later(wait_s, self._paced)
+            return
+        for frame in self.assembler.frames_to_send():
+            self._pace.sent(self._now_s())
+            for leg in self._legs:
+                leg.owed.put_nowait(frame)
+
+    def _paced(self) -> None:
+        self._pacing = None
+        self._deal_out()
 
     async def _send(self, leg: _Leg) -> None:
+        pace = _Pace()
         while frame := await leg.owed.get():
+            await asyncio.sleep(pace.wait_s(self._now_s()))
             try:
                 await leg.ws.send(frame)
             except ConnectionClosed:
                 return
-            await asyncio.sleep(SEND_EVERY_S)
+            pace.sent(self._now_s())
 
     async def _ask(self, request: HttpRequest) -> None:
         wait_ms = request.not_before_ms - self._clock.now_ms()
@@ -346,7 +424,7 @@ class SocketSource:
                 request, reply.status, reply.body, self._clock.now_ms(), reply.retry_after_s
             )
         except UnknownSymbol as exc:
-            self._sink.unlisted(self.assembler.venue, self._symbols.get(exc.symbol, exc.symbol))
+            self._unlisted(exc)
         except FeedError as exc:
             self._complain(exc)
         else:
@@ -360,6 +438,10 @@ class SocketSource:
             if type(event) is BookDelta or type(event) is BookSnapshot:
                 self._care.moved(event.symbol, event.ts_recv_ms)
         self._sink.accept(self.assembler.venue, events)
+
+    def _unlisted(self, error: UnknownSymbol) -> None:
+        symbol = self._symbols.get(error.symbol, error.symbol)
+        self._sink.unlisted(self.assembler.venue, symbol)
 
     def _complain(self, error: FeedError) -> None:
         self.counts.errors += 1

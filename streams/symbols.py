@@ -39,6 +39,17 @@ class Listing(NamedTuple):
         return f"{self.venue}:{self.venue_symbol}{renamed}"
 
 
+def clash(one: Listing, other: Listing) -> bool:
+    """Whether two different listings can't both be followed."""
+    return one.symbol == other.symbol or one[:2] == other[:2]
+
+
+def check_venue(venue: str, *, name: str) -> None:
+    """Raises ConfigError for a venue without an adapter."""
+    if venue not in VENUES:
+        raise ConfigError(name, venue, f"a venue out of {', '.join(VENUES)}")
+
+
 def is_symbol(text: str) -> bool:
     """Whether ``text`` can be a canonical symbol."""
     return re.fullmatch(SYMBOL_PATTERN, text) is not None

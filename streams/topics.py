@@ -23,8 +23,6 @@ from tapeline.errors import TopicError
 MERGED: Final = "md.merged.v1"
 ORDER_REQUESTS: Final = "orders.requests.v1"
 ORDER_EXECUTIONS: Final = "orders.executions.v1"
-CONTROL_COMMANDS: Final = "control.commands.v1"
-OPS_TELEMETRY: Final = "ops.telemetry.v1"
 
 ORDER_PARTITIONS_MAX: Final = 8
 HOUR_MS: Final = 3_600_000
@@ -142,11 +140,12 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
         Topic(MERGED, partitions, _kept_for(settings.retention_ms)),
         Topic(ORDER_REQUESTS, orders, _kept_for(WEEK_MS)),
         Topic(ORDER_EXECUTIONS, orders, _kept_for(WEEK_MS)),
-        Topic(CONTROL_COMMANDS, 1, _kept_for(WEEK_MS)),
-        Topic(OPS_TELEMETRY, 1, _kept_for(WEEK_MS)),
+        Topic(settings.commands_topic, 1, _kept_for(WEEK_MS)),
+        Topic(settings.telemetry_topic, 1, _kept_for(WEEK_MS)),
     )
     dead = tuple(Topic(dead_letters_of(t.name), 1, _kept_for(WEEK_MS)) for t in streams)
-    return *streams, *dead, Topic(changelog_of(settings.app_id), partitions, _COMPACTED)
+    kept = Topic(settings.routing_topic, 1, _COMPACTED)
+    return *streams, *dead, kept, Topic(changelog_of(settings.app_id), partitions, _COMPACTED)
 
 
 def _kept_for(retention_ms: int) -> dict[str, str]:

@@ -71,10 +71,10 @@ def care_times(settings: Settings) -> CareTimes:
 def socket_sources(
     settings: Settings, listings: Iterable[Listing], clock: Clock
 ) -> list[SocketSource]:
-    """A source for each venue that has listings. Needs a running event loop."""
-    by_venue: dict[str, list[Listing]] = {}
+    """A source for each venue, also without listings: some may come. Needs a running event loop."""
+    by_venue: dict[str, list[Listing]] = {venue: [] for venue in WIRINGS}
     for listing in listings:
-        by_venue.setdefault(listing.venue, []).append(listing)
+        by_venue[listing.venue].append(listing)
     sources = []
     for venue, ours in by_venue.items():
         wiring = WIRINGS[venue]

@@ -32,6 +32,7 @@ ELSEWHERE: Final = {
     "audit": "tapeline.audit_cli",
     "capture": "tapeline.capture_cli",
     "replay": "tapeline.replay_cli",
+    "symbols": "streams.symbols_cli",
     "top": "serving.top_cli",
     "topics": "streams.topics_cli",
 }

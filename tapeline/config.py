@@ -125,6 +125,21 @@ class Settings(BaseSettings):
     events_topic: str = Field(
         "md.events.v1", pattern=r"^[a-zA-Z0-9._-]{1,200}$", description="Topic of market events."
     )
+    commands_topic: str = Field(
+        "control.commands.v1",
+        pattern=r"^[a-zA-Z0-9._-]{1,200}$",
+        description="Topic of commands: what to follow from now on.",
+    )
+    routing_topic: str = Field(
+        "control.routing.v1",
+        pattern=r"^[a-zA-Z0-9._-]{1,200}$",
+        description="Topic of the set of subscriptions that commands have led to.",
+    )
+    telemetry_topic: str = Field(
+        "ops.telemetry.v1",
+        pattern=r"^[a-zA-Z0-9._-]{1,200}$",
+        description="Topic for operators: acknowledgements of commands.",
+    )
     partitions: int = Field(
         64, ge=1, le=10_000, description="Partitions of the events topic; fixed for its life."
     )

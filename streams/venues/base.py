@@ -135,6 +135,24 @@ class Assembler(Protocol):
         """Time passes: give up what is overdue. Called each `streams.venues.ordering.FLUSH_MS`."""
         ...
 
+    def add(self, listing: Listing, now_ms: int) -> list[Event]:
+        """Follow one more symbol: subscriptions and requests are owed.
+
+        A symbol already followed changes nothing. What the venue refuses is followed no more: it
+        ends in a `feed_status` disconnected, reason ``refused``, with the venue's words.
+
+        Raises:
+            ConfigError: One more than a connection carries, or a venue symbol followed already
+                under another name. Nothing has changed.
+        """
+        ...
+
+    def remove(self, symbol: str, now_ms: int) -> list[Event]:
+        """Follow a symbol no longer: an unsubscription is owed; `feed_status` disconnected, reason
+        ``removed``. A symbol that is not followed changes nothing.
+        """
+        ...
+
     def resync(self, symbol: str, now_ms: int, reason: str) -> list[Event]:
         """Distrust one symbol's book: `feed_status` gap, and a new snapshot is asked for.
 
@@ -152,7 +170,11 @@ class Assembler(Protocol):
         ...
 
     def frames_to_send(self) -> list[str]:
-        """Frames owed to the venue, each returned once."""
+        """Frames owed to the venue on every open socket, each returned once."""
+        ...
+
+    def subscribe_frames(self) -> list[str]:
+        """What a socket just opened is sent first, so that it carries all that is followed now."""
         ...
 
     def requests_to_send(self) -> list[HttpRequest]:
@@ -164,5 +186,5 @@ class Assembler(Protocol):
         ...
 
     def symbols(self) -> Sequence[str]:
-        """Canonical symbols, in the order given."""
+        """Canonical symbols, in the order given; may be none."""
         ...

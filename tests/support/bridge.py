@@ -21,7 +21,7 @@ from streams.events import (
 from streams.feeds import OutRecord
 from streams.symbols import Listing
 from streams.venues.base import AssemblerCounts, HttpRequest
-from tapeline.errors import FrameError, UnknownSymbol
+from tapeline.errors import ConfigError, FrameError, UnknownSymbol
 
 VENUE = "fake"
 NOW_MS = 1_800_000_000_000
@@ -117,6 +117,7 @@ class FakeAssembler:
 
     Attributes:
         books: Symbols whose book is in sync.
+        first_frames: What each new socket is sent first.
         owed_frames, owed_requests: Returned once, as a venue's assembler does.
         calls: What the driver told it.
         announced: Whether it wants a new socket.
@@ -135,6 +136,7 @@ class FakeAssembler:
         self.live = False
         self.on_connect_requests: list[HttpRequest] = []
         self.on_connect_frames: list[str] = []
+        self.first_frames: list[str] = []
 
     def symbols(self) -> Sequence[str]:
         return self._symbols
@@ -167,6 +169,8 @@ class FakeAssembler:
         if "bad" in said:
             self.counts.errors += 1
             raise FrameError("not my dialect")
+        if "unknown" in said:
+            raise UnknownSymbol(VENUE, said["unknown"])
         if "bug" in said:
             raise KeyError("a fault of ours")
         if said.get("say") == "shutdown":
@@ -209,6 +213,30 @@ class FakeAssembler:
             lot_size=1,
             status="trading",
         )
+
+    def add(self, listing: Listing, now_ms: int) -> list[Event]:
+        self.calls.append(("add", str(listing)))
+        if listing.symbol in self._symbols:
+            return []
+        if listing.symbol == "FULLUSDT":
+            raise ConfigError("symbol", str(listing), "room on the connection")
+        self._symbols = (*self._symbols, listing.symbol)
+        if self.live:
+            self.owed_frames.append(f"join {listing.venue_symbol}")
+        return []
+
+    def remove(self, symbol: str, now_ms: int) -> list[Event]:
+        self.calls.append(("remove", symbol))
+        if symbol not in self._symbols:
+            return []
+        self._symbols = tuple(s for s in self._symbols if s != symbol)
+        self.books.discard(symbol)
+        if self.live:
+            self.owed_frames.append(f"leave {symbol}")
+        return [status(symbol, "disconnected", now_ms, "removed")]
+
+    def subscribe_frames(self) -> list[str]:
+        return self.first_frames
 
     def frames_to_send(self) -> list[str]:
         owed, self.owed_frames = self.owed_frames, []

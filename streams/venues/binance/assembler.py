@@ -23,23 +23,17 @@ from streams.venues.base import AssemblerCounts, HttpRequest
 from streams.venues.binance import urls, wire
 from streams.venues.binance.depth import Join
 from streams.venues.binance.feed import SymbolFeed
+from streams.venues.binance.instruments import instrument_of
+from streams.venues.binance.payloads import BARE, COMBINED, PAYLOADS, Decode
 from streams.venues.binance.requests import RequestQueue
 from streams.venues.binance.schema import (
     VENUE,
-    AggTradeUpdate,
     AnyFrame,
-    BookTickerUpdate,
-    Combined,
-    DayTickerUpdate,
     DepthSnapshot,
-    DepthUpdate,
     ExchangeInfo,
-    KlineUpdate,
-    SymbolInfo,
-    TradeUpdate,
     VenueError,
 )
-from streams.venues.decimals import common_step
+from streams.venues.binance.streams import Subscriptions
 from streams.venues.market import Market
 from streams.venues.ordering import LATE_MS
 from tapeline.errors import ConfigError, FrameError, UnknownSymbol
@@ -48,7 +42,6 @@ if TYPE_CHECKING:
     from streams.venues.binance._wire import Lane
 
 Handler = Callable[[Any, int], list[Event]]
-Decode = Callable[[str | bytes], Any]
 
 _PREFIX: Final = '{"stream":"'
 _PREFIX_LENGTH: Final = len(_PREFIX)
@@ -58,23 +51,6 @@ _KINDS: Final[dict[type, str]] = {
     for t in (Instrument, BookSnapshot, BookDelta, Trade, Ticker, Kline, FeedStatus)
 }
 
-_PAYLOADS: Final[dict[str, tuple[type, str]]] = {
-    "depth": (DepthUpdate, "on_depth"),
-    "trade": (TradeUpdate, "on_trade"),
-    "aggTrade": (AggTradeUpdate, "on_agg_trade"),
-    "bookTicker": (BookTickerUpdate, "on_quote"),
-    "ticker": (DayTickerUpdate, "on_day_ticker"),
-    "kline": (KlineUpdate, "on_kline"),
-}
-"""By stream name, rate and interval cut off: what the payload is, and who reads it."""
-
-_bare: Final[dict[str, Decode]] = {
-    name: msgspec.json.Decoder(payload).decode for name, (payload, _) in _PAYLOADS.items()
-}
-_combined: Final[dict[str, Decode]] = {
-    name: msgspec.json.Decoder(Combined[payload]).decode  # type: ignore[valid-type]
-    for name, (payload, _) in _PAYLOADS.items()
-}
 _decode_any: Final = msgspec.json.Decoder(AnyFrame).decode
 _decode_snapshot: Final = msgspec.json.Decoder(DepthSnapshot).decode
 _decode_info: Final = msgspec.json.Decoder(ExchangeInfo).decode
@@ -113,40 +89,50 @@ class BinanceAssembler:
             ConfigError: More symbols than one connection carries.
         """
         self.counts = AssemblerCounts()
-        self._listings = tuple(listings)
-        if len(self._listings) > SYMBOLS_MAX:
+        listings = tuple(listings)
+        if len(listings) > SYMBOLS_MAX:
             raise ConfigError(
-                "SYMBOLS", f"{len(self._listings)} symbols", f"at most {SYMBOLS_MAX} of {VENUE}"
+                "SYMBOLS", f"{len(listings)} symbols", f"at most {SYMBOLS_MAX} of {VENUE}"
             )
-        self._infer = infer_instruments
+        self._infer, self._late_ms = infer_instruments, late_ms
         self._requests = RequestQueue()
+        self._subscriptions = Subscriptions()
+        self._unconfirmed: dict[str, SymbolFeed] = {}  # joined, and not answered yet
         self._feeds: dict[str, SymbolFeed] = {}  # by canonical symbol
         self._by_venue_symbol: dict[str, SymbolFeed] = {}
-        for listing in self._listings:
-            market = Market(listing, self.counts)
-            feed = SymbolFeed(
-                market,
-                partial(self._ask_snapshot, market),
-                infer_instrument=infer_instruments,
-                late_ms=late_ms,
-            )
-            self._feeds[listing.symbol] = feed
-            self._by_venue_symbol[market.venue_symbol] = feed
+        for listing in listings:
+            self._keep(listing)
         self._routes: dict[str, tuple[Decode, Handler]] = {}  # by stream name
         self._take = wire.take
         self._lanes: dict[str, Lane] = {}  # by stream name
         self._live = False
         self._wants_new_socket = False
 
+    def _keep(self, listing: Listing) -> SymbolFeed:
+        market = Market(listing, self.counts)
+        feed = SymbolFeed(
+            market,
+            partial(self._ask_snapshot, market),
+            infer_instrument=self._infer,
+            late_ms=self._late_ms,
+        )
+        self._feeds[listing.symbol] = feed
+        self._by_venue_symbol[market.venue_symbol] = feed
+        return feed
+
     # --- what is owed ---
 
     def stream_path(self) -> str:
         """Path and query of the combined stream of all symbols."""
-        return urls.stream_path([*self._by_venue_symbol])
+        return self._subscriptions.address([*self._by_venue_symbol])
 
     def frames_to_send(self) -> list[str]:
-        """None: the address says what to send."""
-        return []
+        """What joined and left since a socket was opened; the address has said the rest."""
+        return self._subscriptions.frames() if self._live else []
+
+    def subscribe_frames(self) -> list[str]:
+        """What joined and left while a further socket was being opened; mostly nothing."""
+        return self._subscriptions.catching_up(self._by_venue_symbol)
 
     def requests_to_send(self) -> list[HttpRequest]:
         """Requests owed, each returned once."""
@@ -165,19 +151,30 @@ class BinanceAssembler:
             return []
         self._live = True
         self._requests.forget()
-        if not self._infer:
-            self._ask_instruments([*self._by_venue_symbol], now_ms)
+        carried = self._subscriptions.opened(self._by_venue_symbol)
+        self._unconfirmed = {
+            s: feed for s, feed in self._by_venue_symbol.items() if s in self._subscriptions.joining
+        }
+        if carried and not self._infer:
+            self._ask_instruments(carried, now_ms)
+        return self._passed(self._begin(carried, now_ms))
+
+    def _begin(self, venue_symbols: list[str], now_ms: int) -> list[Event]:
+        """A socket carries these from now on."""
         events: list[Event] = []
-        for feed in self._feeds.values():
+        for venue_symbol in venue_symbols:
+            feed = self._by_venue_symbol[venue_symbol]
             feed.market.unlisted = False
             feed.connected(now_ms)
             events.append(feed.market.status("connected", now_ms))
-        return self._passed(events)
+        return events
 
     def disconnected(self, now_ms: int, reason: str) -> list[Event]:
         """The last socket is gone. Books stay readable as what they were."""
         self._live = False
         self._requests.forget()
+        self._subscriptions.closed()
+        self._unconfirmed.clear()
         events: list[Event] = []
         for feed in self._feeds.values():
             feed.depth.disconnected()
@@ -249,6 +246,46 @@ class BinanceAssembler:
 
     # --- one symbol ---
 
+    def add(self, listing: Listing, now_ms: int) -> list[Event]:
+        """Follow one more symbol; its book begins when the venue has answered.
+
+        Raises:
+            ConfigError: One more than a connection carries, or followed under another name.
+        """
+        if listing.symbol in self._feeds:
+            return []
+        venue_symbol = listing.venue_symbol.upper()
+        if venue_symbol in self._by_venue_symbol:
+            other = self._by_venue_symbol[venue_symbol].market.symbol
+            raise ConfigError("symbol", str(listing), f"{venue_symbol} once; it is {other} already")
+        if len(self._feeds) >= SYMBOLS_MAX:
+            raise ConfigError("symbol", str(listing), f"at most {SYMBOLS_MAX} of {VENUE}")
+        feed = self._keep(listing)
+        if self._live:
+            self._subscriptions.join(venue_symbol)
+            self._unconfirmed[venue_symbol] = feed
+        return []
+
+    def remove(self, symbol: str, now_ms: int) -> list[Event]:
+        """Follow a symbol no longer. What is still on its way is passed over."""
+        feed = self._feeds.get(symbol)
+        if feed is None:
+            return []
+        if self._live:
+            self._subscriptions.leave(feed.market.venue_symbol)
+        return self._passed([self._let_go(feed, now_ms, "removed")])
+
+    def _let_go(self, feed: SymbolFeed, now_ms: int, reason: str, detail: str = "") -> Event:
+        market = feed.market
+        del self._feeds[market.symbol], self._by_venue_symbol[market.venue_symbol]
+        self._unconfirmed.pop(market.venue_symbol, None)
+        self._requests.drop(market.venue_symbol)
+        prefix = f"{market.venue_symbol.lower()}@"
+        for stream in [name for name in self._routes if name.startswith(prefix)]:
+            del self._routes[stream]
+            self._lanes.pop(stream, None)
+        return market.status("disconnected", now_ms, reason, detail)
+
     def resync(self, symbol: str, now_ms: int, reason: str) -> list[Event]:
         """Distrust one symbol's book; for a ``refresh``, hold it against a snapshot."""
         detail = "a new snapshot was asked for"
@@ -272,14 +309,15 @@ class BinanceAssembler:
         Returns:
             None when the book is not in sync, or there is none.
         """
-        depth = self._feeds[symbol].depth
-        if depth.book is None or not (depth.synced or stale_ok):
+        feed = self._feeds.get(symbol)
+        if feed is None or feed.depth.book is None or not (feed.depth.synced or stale_ok):
             return None
-        return depth.record(now_ms, reason)
+        return feed.depth.record(now_ms, reason)
 
     def instrument(self, symbol: str, now_ms: int) -> Instrument | None:
         """What is known of a symbol's steps, as of now; None before anything is."""
-        rules = self._feeds[symbol].market.rules
+        feed = self._feeds.get(symbol)
+        rules = feed.market.rules if feed is not None else None
         if rules is None:
             return None
         return msgspec.structs.replace(rules, ts_event_ms=now_ms, ts_recv_ms=now_ms)
@@ -295,10 +333,10 @@ class BinanceAssembler:
         venue_symbol, _, kind = stream.partition("@")
         name = kind.partition("@")[0].partition("_")[0]
         feed = self._by_venue_symbol.get(venue_symbol.upper())
-        if feed is None or name not in _PAYLOADS:
+        if feed is None or name not in PAYLOADS:
             return None
-        decode = _combined[name]
-        route = decode, getattr(feed, _PAYLOADS[name][1])
+        decode = COMBINED[name]
+        route = decode, getattr(feed, PAYLOADS[name][1])
         if len(self._routes) < urls.STREAMS_MAX:
             self._routes[stream] = route
             lane = wire.lane_of(name, feed, self._passed, lambda frame: decode(frame).data)
@@ -318,18 +356,41 @@ class BinanceAssembler:
         if frame.event or (frame.symbol and frame.last is not None):
             name = urls.RAW_EVENTS.get(frame.event, frame.event or "bookTicker")
             feed = self._by_venue_symbol.get(frame.symbol)
-            if feed is None or name not in _PAYLOADS:
+            if feed is None or name not in PAYLOADS:
                 return self._announced(frame.event)
-            handle: Handler = getattr(feed, _PAYLOADS[name][1])
-            return handle(_bare[name](text), ts_recv_ms)
+            handle: Handler = getattr(feed, PAYLOADS[name][1])
+            return handle(BARE[name](text), ts_recv_ms)
         if frame.error or frame.code is not None:
             error = frame.error or VenueError(frame.code or 0, frame.msg)
-            raise FrameError(f"request {frame.id} refused: {error.code} {error.msg}")
+            return self._denied(frame.id, f"{error.code} {error.msg}", ts_recv_ms)
         if frame.result:
-            return []  # the answer to a subscription
+            return self._granted(frame.id, ts_recv_ms)
         if frame.snapshot_id is not None:
             return self._announced("")  # a partial depth of nobody knows what
         raise FrameError(f"neither a stream's frame nor an answer: {_excerpt(text)}")
+
+    def _granted(self, ident: object, now_ms: int) -> list[Event]:
+        """A subscription is in force; each open socket says so, the first one counts."""
+        asked = self._subscriptions.answered(ident) or []
+        confirmed = [s for s in asked if self._unconfirmed.pop(s, None) is not None]
+        if not self._infer:
+            for venue_symbol in confirmed:
+                self._ask_instruments([venue_symbol], now_ms)
+        return self._begin(confirmed, now_ms)
+
+    def _denied(self, ident: object, why: str, now_ms: int) -> list[Event]:
+        """A request was refused: what it asked for is followed no more.
+
+        Raises:
+            FrameError: It asked for nothing that is not in force on another socket already.
+        """
+        asked = self._subscriptions.answered(ident) or []
+        refused = [self._unconfirmed[s] for s in asked if s in self._unconfirmed]
+        if not refused:
+            # Followed by way of another socket. One with an address of today carries it, too.
+            self._wants_new_socket |= any(s in self._by_venue_symbol for s in asked)
+            raise FrameError(f"request {ident} refused: {why}")
+        return [self._let_go(feed, now_ms, "refused", why) for feed in refused]
 
     def _announced(self, event: str) -> list[Event]:
         if event == "serverShutdown":
@@ -359,6 +420,9 @@ class BinanceAssembler:
         path = urls.instrument_path(venue_symbols)
         self._requests.owe(HttpRequest("instrument", path, one, urls.INSTRUMENT_WEIGHT), now_ms)
 
+    def _confirmed(self) -> list[str]:
+        return [s for s in self._by_venue_symbol if s not in self._unconfirmed]
+
     def _refused(
         self, request: HttpRequest, status: int, body: bytes, now_ms: int, retry_after_s: float
     ) -> list[Event]:
@@ -371,7 +435,7 @@ class BinanceAssembler:
                 self._unlisted(request.venue_symbol)
                 return []
             # The venue does not say which one it is.
-            for venue_symbol in self._by_venue_symbol:
+            for venue_symbol in self._confirmed():
                 self._ask_instruments([venue_symbol], now_ms)
             return []
         self._requests.fail(request, now_ms, retry_after_s, barred=status in _BARRED)
@@ -392,12 +456,12 @@ class BinanceAssembler:
     def _on_info(self, info: ExchangeInfo, request: HttpRequest, now_ms: int) -> list[Event]:
         listed = {entry.symbol: entry for entry in info.symbols}
         events: list[Event] = []
-        asked = [request.venue_symbol] if request.venue_symbol else [*self._by_venue_symbol]
+        asked = [request.venue_symbol] if request.venue_symbol else self._confirmed()
         for venue_symbol in asked:
             entry = listed.get(venue_symbol)
             if entry is not None:
                 feed = self._by_venue_symbol[venue_symbol]
-                events.append(feed.market.know(_instrument(feed.market.symbol, entry, now_ms)))
+                events.append(feed.market.know(instrument_of(feed.market.symbol, entry, now_ms)))
                 events += self._joined(feed, feed.depth.instrument_known(now_ms), now_ms)
             elif request.venue_symbol:
                 self._unlisted(venue_symbol)
@@ -413,31 +477,6 @@ class BinanceAssembler:
         if join is Join.UNFIT:
             self._ask_snapshot(feed.market, now_ms)
         return events
-
-
-def _instrument(symbol: str, info: SymbolInfo, now_ms: int) -> Instrument:
-    """Tick and lot size as exchangeInfo says them.
-
-    Raises:
-        FrameError: A step is not a number.
-    """
-    # A step of 0 is the venue's way to say that the rule is off.
-    tick_size, px_e = common_step({info.step("PRICE_FILTER") or "0"}, "tickSize")
-    lot_size, sz_e = common_step({info.step("LOT_SIZE") or "0"}, "stepSize")
-    return Instrument(
-        venue=VENUE,
-        symbol=symbol,
-        ts_event_ms=now_ms,
-        ts_recv_ms=now_ms,
-        px_e=px_e,
-        sz_e=sz_e,
-        tick_size=tick_size,
-        lot_size=lot_size,
-        status=info.status.lower(),
-        base=info.base_asset,
-        quote=info.quote_asset,
-        synthetic=info.synthetic,
-    )
 
 
 def _excerpt(frame: str | bytes) -> str:

@@ -85,6 +85,15 @@ class RequestQueue:
         barred = self._barred_until_ms
         return [r if r.not_before_ms >= barred else replace(r, not_before_ms=barred) for r in owed]
 
+    def drop(self, venue_symbol: str) -> None:
+        """Nothing about one symbol matters any more; an answer on its way is not waited for."""
+        self._owed = [request for request in self._owed if request.venue_symbol != venue_symbol]
+        for purpose in ("instrument", "snapshot"):
+            key = purpose, venue_symbol
+            self._pending.discard(key)
+            self._failures.pop(key, None)
+            self._asked_ms.pop(key, None)
+
     def forget(self) -> None:
         """Nothing asked so far matters any more; a ban still does."""
         self._owed.clear()

@@ -23,6 +23,9 @@ RAW_EVENTS: Final = {"depthUpdate": "depth", "24hrTicker": "ticker"}
 STREAMS_MAX: Final = 1_024
 """The venue's limit per connection."""
 
+FRAME_STREAMS_MAX: Final = 200
+"""Streams named by one control frame: a few kilobytes, however many symbols join at once."""
+
 SNAPSHOT_LEVELS: Final = 1_000
 SNAPSHOT_WEIGHT: Final = 50
 INSTRUMENT_WEIGHT: Final = 20
@@ -33,8 +36,12 @@ _STREAM_SYMBOL = re.compile(r"[/=]([a-z0-9]+)@[a-z]")
 
 def stream_path(venue_symbols: Sequence[str]) -> str:
     """The combined stream of all symbols, grouped by kind."""
-    names = (f"{symbol.lower()}@{kind}" for kind in STREAMS for symbol in venue_symbols)
-    return "/stream?streams=" + "/".join(names)
+    return "/stream?streams=" + "/".join(stream_names(venue_symbols))
+
+
+def stream_names(venue_symbols: Sequence[str]) -> list[str]:
+    """All streams of these symbols, grouped by kind."""
+    return [f"{symbol.lower()}@{kind}" for kind in STREAMS for symbol in venue_symbols]
 
 
 def snapshot_path(venue_symbol: str) -> str:

@@ -337,7 +337,7 @@ async def test_sigterm_flushes_says_goodbye_and_frees_the_leases(
     assert events[-1] == "bridge.stopped"
     assert {"bridge.started", "broker.connected", "feed.connected"} <= {*events}
     assert {entry["component"] for entry in log} <= {
-        "bridge", "sockets", "kafka_writer", "feed_lease"
+        "bridge", "sockets", "kafka_writer", "feed_lease", "control"
     }  # fmt: skip
     written.assert_in_order()
     for symbol in SYMBOLS:

@@ -320,3 +320,24 @@ def test_an_engine_that_is_at_work_is_not_replaced() -> None:
     one.apply(batch(HOME, records[:60]))
     assert one.assign({HOME, HOME + 1}, [kept_after(60, records)]).replaced == set()
     assert shards().assign({HOME}, []).replaced == set()
+
+
+def test_symbols_that_come_to_be_followed_have_engines_from_the_next_assignment_on() -> None:
+    made = shards("binance:BTCUSDT")
+    made.assign({*range(PARTITIONS)}, [])
+    assert made.follow(parse_symbols("binance:BTCUSDT,binance:SOLUSDT")) == ["SOLUSDT"]
+    assert made.symbols() == ["BTCUSDT", "SOLUSDT"]
+    assert made.engine("SOLUSDT") is None
+    before = made.engine("BTCUSDT")
+    made.assign({*range(PARTITIONS)}, [])
+    assert made.engine("SOLUSDT") is not None
+    assert (made.engine("BTCUSDT") is None) == (before is None)
+    assert made.follow(parse_symbols("binance:SOLUSDT")) == [], "one that is gone stays"
+    assert made.symbols() == ["BTCUSDT", "SOLUSDT"]
+
+
+def test_a_list_before_any_assignment_is_the_whole_list() -> None:
+    made = Shards(parse_symbols("binance:BTCUSDT"), PARTITIONS, Parameters(), CommitLedger())
+    made.relist(parse_symbols("binance:SOLUSDT"))
+    made.assign({*range(PARTITIONS)}, [])
+    assert made.symbols() == ["SOLUSDT"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.exceptions import ResponseError
 
 from lua import TokenLimit
 from streams.feed_lease import FeedKey, FeedLeases, lease_client
+from tests.support.bridge import until
 from tests.support.bridge_fakes import FakeScripts
 
 BTC, ETH = FeedKey("fake", "BTCUSDT"), FeedKey("fake", "ETHUSDT")
@@ -175,3 +178,21 @@ async def test_it_asks_again_when_anothers_lease_would_have_run_out() -> None:
     scripts.held.clear()
     await held.step()
     assert held._pause_ms() == 100
+
+
+async def test_one_lease_more_is_asked_for_at_once_and_one_given_back_can_be_had_again() -> None:
+    held, scripts, told = leases(BTC)
+    held._ttl_ms = 60_000  # the next round is a quarter of a minute away
+    running = asyncio.create_task(held.run())
+    try:
+        await until(lambda: held.token(BTC) > 0)
+        held.want(ETH)
+        await until(lambda: held.token(ETH) > 0)
+        held.forget(ETH)
+        held.want(ETH)
+        await until(lambda: held.token(ETH) > 102)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert told.granted_ == [(BTC, 101), (ETH, 102), (ETH, 103)]
+    assert len(scripts.held) == 2

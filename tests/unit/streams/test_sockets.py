@@ -306,13 +306,71 @@ async def test_an_announced_shutdown_opens_another_socket_first() -> None:
 
 async def test_frames_owed_go_out_in_order_and_not_too_fast() -> None:
     def owe(_: Venue, assembler: FakeAssembler) -> None:
-        assembler.on_connect_frames = ["one", "two", "three"]
+        assembler.on_connect_frames = ["one", "two", "three", "four"]
 
     async with bench(FAST, setup=owe) as b:
-        start_s = asyncio.get_running_loop().time()
         await b.until(lambda: len(b.venue.heard) == 3)
-        assert b.venue.heard == ["one", "two", "three"]
-        assert asyncio.get_running_loop().time() - start_s >= 0.45
+        start_s = asyncio.get_running_loop().time()
+        await b.until(lambda: len(b.venue.heard) == 4)
+        assert b.venue.heard == ["one", "two", "three", "four"]
+        assert asyncio.get_running_loop().time() - start_s >= 0.9
+
+
+def joins(names: Iterable[str]) -> list[Listing]:
+    return [Listing(VENUE, f"{name}-USDT", f"{name}USDT") for name in names]
+
+
+async def test_symbols_come_and_go_on_the_sockets_that_are_open() -> None:
+    async with bench() as b:
+        await b.until(lambda: "event" in b.sink.said)
+        (sol,) = joins(["SOL"])
+        assert b.source.add(sol) == []
+        (gone,) = b.source.remove(BTC)
+        assert (gone.status, gone.reason) == ("disconnected", "removed")
+        await b.until(lambda: len(b.venue.heard) == 2)
+        assert b.venue.heard == ["join SOL-USDT", f"leave {BTC}"]
+        assert len(b.venue.clients) == 1
+
+
+async def test_what_comes_too_fast_waits_with_the_assembler() -> None:
+    """There it can be put into one frame."""
+    async with bench() as b:
+        await b.until(lambda: "event" in b.sink.said)
+        for listing in joins(["A", "B", "C", "D", "E"]):
+            b.source.add(listing)
+        await b.until(lambda: len(b.venue.heard) == 3)
+        assert b.assembler.owed_frames == ["join D-USDT", "join E-USDT"]
+        await b.until(lambda: len(b.venue.heard) == 5)
+
+
+async def test_frames_owed_go_to_every_socket_and_a_new_one_is_caught_up_first() -> None:
+    async with bench() as b:
+        await b.until(lambda: "event" in b.sink.said)
+        b.venue.greeting = []  # so that the second socket does not take over yet
+        b.assembler.first_frames = ["catch up"]
+        await b.venue.clients[0].send('{"say":"shutdown"}')
+        await b.until(lambda: len(b.venue.clients) == 2)
+        await b.until(lambda: b.venue.heard == ["catch up"])
+        b.source.add(joins(["SOL"])[0])
+        await b.until(lambda: b.venue.heard == ["catch up", "join SOL-USDT", "join SOL-USDT"])
+
+
+async def test_a_source_without_symbols_waits_for_one_before_it_connects() -> None:
+    def empty(_: Venue, assembler: FakeAssembler) -> None:
+        assembler._symbols = ()
+
+    async with bench(FAST, setup=empty) as b:
+        await asyncio.sleep(0.1)
+        assert b.venue.attempts == []
+        b.source.add(LISTINGS[0])
+        await b.until(lambda: len(b.venue.clients) == 1)
+
+
+async def test_a_symbol_that_a_frame_says_is_not_listed_is_reported() -> None:
+    async with bench() as b:
+        await b.until(lambda: "event" in b.sink.said)
+        await b.venue.clients[0].send('{"unknown":"BTC-USDT"}')
+        await b.until(lambda: b.sink.refused == [BTC])
 
 
 async def test_a_frame_that_is_not_the_dialect_is_counted_and_the_socket_kept() -> None:

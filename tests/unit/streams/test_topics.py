@@ -52,18 +52,24 @@ def test_the_plan_has_a_dead_letter_topic_beside_each_stream_and_one_changelog()
         "control.commands.v1",
         "ops.telemetry.v1",
     ]
-    assert [*plan] == [*streams, *(f"{name}.dlq" for name in streams), "a-engine-changelog"]
+    assert [*plan] == [
+        *streams,
+        *(f"{name}.dlq" for name in streams),
+        "control.routing.v1",
+        "a-engine-changelog",
+    ]
     assert plan["md.events.v1"].partitions == plan["a-engine-changelog"].partitions == 16
     assert plan["control.commands.v1"].partitions == 1
     assert plan["orders.requests.v1"].partitions == 8
 
 
-def test_the_plan_keeps_events_and_compacts_the_changelog() -> None:
+def test_the_plan_keeps_events_and_compacts_states() -> None:
     plan = {t.name: t.configs for t in topics.plan(load_settings({}, retention_ms=7_200_000))}
     assert plan["md.events.v1"]["cleanup.policy"] == "delete"
     assert plan["md.events.v1"]["retention.ms"] == "7200000"
     assert "max.message.bytes" not in plan["md.events.v1"]
-    assert plan["tapeline-engine-changelog"]["cleanup.policy"] == "compact"
+    for compacted in ("tapeline-engine-changelog", "control.routing.v1"):
+        assert plan[compacted]["cleanup.policy"] == "compact"
 
 
 def test_another_events_topic_takes_its_dead_letters_along() -> None:

@@ -1,0 +1,114 @@
+"""Which symbols the bridges follow: ``SYMBOLS``, and what commands have made of it since.
+
+The bridges keep the set on ``control.routing.v1``. A worker without that topic, or without a bridge
+that has written to it, goes by ``SYMBOLS`` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.commands import RoutingState, decode_state
+from streams.routing import Routing
+from streams.symbols import Listing
+from streams.topics import bootstrap_servers
+from tapeline.config import Settings
+from tapeline.logging import get_logger
+
+LOAD_S: Final = 5.0
+"""How long a start waits for the set; what it brings later is followed then."""
+
+POLL_MS: Final = 500
+FETCH_WAIT_MS: Final = 100
+RETRY_S: Final = 5.0
+
+log = get_logger("following")
+
+
+def listings_of(initial: Iterable[Listing], state: RoutingState) -> tuple[Listing, ...]:
+    """What is followed by a worker whose ``SYMBOLS`` are ``initial``."""
+    routing = Routing(initial)
+    routing.restore(state)
+    return tuple(routing.listings.values())
+
+
+class Following:
+    """Reads the set that bridges keep.
+
+    Args:
+        settings: Of the worker.
+        initial: What ``SYMBOLS`` says.
+        on_listings: Told of the set, each time that it is written.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        initial: Iterable[Listing],
+        on_listings: Callable[[tuple[Listing, ...]], None],
+    ) -> None:
+        self._settings = settings
+        self._initial = tuple(initial)
+        self._on_listings = on_listings
+
+    async def load(self) -> tuple[Listing, ...]:
+        """The set as it is now; that of ``SYMBOLS`` where there is none, or it can't be read."""
+        try:
+            async with asyncio.timeout(LOAD_S), self._consumer() as (consumer, tp):
+                if tp is None:
+                    return self._initial
+                (end,) = (await consumer.end_offsets([tp])).values()
+                newest: RoutingState | None = None
+                while await consumer.position(tp) < end:
+                    newest = await self._next(consumer, tp) or newest
+                return listings_of(self._initial, newest) if newest else self._initial
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("routing.not_read", error=repr(error))
+            return self._initial
+
+    async def run(self) -> None:
+        """Follow it until cancelled."""
+        while True:
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                async with self._consumer() as (consumer, tp):
+                    while tp is not None:
+                        state = await self._next(consumer, tp)
+                        if state is not None:
+                            self._on_listings(listings_of(self._initial, state))
+            await asyncio.sleep(RETRY_S)
+
+    async def _next(self, consumer: Any, tp: TopicPartition) -> RoutingState | None:
+        """The newest of what the next fetch brings; None for nothing."""
+        found = (await consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, ())
+        states = [state for record in found if (state := decode_state(record.value)) is not None]
+        return states[-1] if states else None
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[tuple[Any, TopicPartition | None]]:
+        """A consumer at the topic's beginning; None for the partition where there is no topic."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers(self._settings.kafka_url),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+        )
+        try:
+            await consumer.start()
+            topic = self._settings.routing_topic
+            # Of all topics: asked about one by name, some brokers create it.
+            if topic not in await consumer.topics():
+                yield consumer, None
+                return
+            tp = TopicPartition(topic, 0)
+            consumer.assign([tp])
+            await consumer.seek_to_beginning(tp)
+            yield consumer, tp
+        finally:
+            await consumer.stop()
