@@ -93,7 +93,7 @@ class CoinbaseFeed(Feed):
         return {
             "product_id": self.symbol,
             "price": self.px(day.last),
-            "price_percentage_change_24h": f"{100 * (day.last - day.open) / day.open:.14f}",
+            "price_percentage_change_24h": self._change_pct(),
             "volume_24h": self.sz(day.volume),
             "base_increment": plain(spec.lot_e8),
             "quote_increment": plain(spec.tick_e8),
@@ -192,10 +192,14 @@ class CoinbaseFeed(Feed):
             f'"price":"{self.px(day.last)}","volume_24_h":"{self.sz(day.volume)}",'
             f'"low_24_h":"{self.px(day.low)}","high_24_h":"{self.px(day.high)}",'
             f'"low_52_w":"{self.px(day.low * 9 // 10)}","high_52_w":"{self.px(day.high * 2)}",'
-            f'"price_percent_chg_24_h":"{100 * (day.last - day.open) / day.open:.14f}",'
+            f'"price_percent_chg_24_h":"{self._change_pct()}",'
             f'"best_bid":"{self.px(bid)}","best_ask":"{self.px(ask)}",'
             f'"best_bid_quantity":"{self.sz(bid_sz)}","best_ask_quantity":"{self.sz(ask_sz)}"}}]}}'
         )
+
+    def _change_pct(self) -> str:
+        change = 100 * (self.day.last - self.day.open) / self.day.open
+        return f"{change:.14f}".rstrip("0").rstrip(".")
 
     def _candle_rows(self, kind: str, candles: Sequence[Candle]) -> str:
         rows = [
