@@ -38,9 +38,10 @@ class _Rest:
         return text({"epochSeconds": str(now_ms // 1000), "epochMillis": str(now_ms)})
 
     def products(self, request: web.Request, old: bool) -> str:
-        """All products, or those asked for by ``product_ids``."""
-        names = request.query.getall("product_ids", [*self._sim.exchange.feeds])
-        products = [self._feed(name).product() for name in names]
+        """All products, or those asked for by ``product_ids`` that there are."""
+        listed = self._sim.exchange.feeds
+        asked = request.query.getall("product_ids", [*listed])
+        products = [self._feed(name).product() for name in asked if name in listed]
         return text(
             {
                 "products": products,

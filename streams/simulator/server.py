@@ -139,8 +139,9 @@ class SimulatedExchange:
 
     @property
     def rest_url(self) -> str:
-        """Root of the REST API."""
-        return f"http://{self._address}"
+        """Root of the REST API, with what stands before every path of the venue's."""
+        below = rest_coinbase.ROOT if self.exchange.venue == "coinbase" else ""
+        return f"http://{self._address}{below}"
 
     @property
     def stream_url(self) -> str:

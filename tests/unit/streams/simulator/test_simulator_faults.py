@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from streams.simulator.faults import Faults, Line, by_fault
 from streams.simulator.mangling import MANGLERS
 from tapeline.errors import ConfigError
 
+ROOT = Path(__file__).parents[4]
 NOW_MS = 1_700_000_000_000
 BODY = '{"channel":"book","data":[{"symbol":"%s","n":%d,"checksum":123456789}]}'
 
@@ -362,3 +364,12 @@ def test_all_by_chance_is_every_fault_that_the_venue_has() -> None:
     assert rates["drop"] == 0.01
     assert rates["restart"] < rates["silent"] < rates["drop"] < rates["old_snapshot"]
     assert set(MANGLERS) <= set(FAULTS)
+
+
+def test_every_fault_is_explained_with_its_parameters() -> None:
+    page = (ROOT / "docs" / "simulator.md").read_text()
+    for name, fault in FAULTS.items():
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        told = row.split("|")[3].strip()
+        said = ", ".join(f"`{key}` {value}" for key, value in fault.defaults.items())
+        assert told == said, name
