@@ -78,6 +78,8 @@ class Session:
         for frame in frames:
             for sent in self.line.send(frame, now_ms):
                 self.offer(sent.stream, sent.text)
+        if self.line.half_open(now_ms):
+            self._stop_listening()
 
     def tick(self, now_ms: int) -> None:
         """Time has passed: heartbeats, late frames, and what a fault does to the socket."""
@@ -86,10 +88,9 @@ class Session:
         self.send(self.talk.beat(now_ms), now_ms)
         for frame in self.line.due(now_ms):
             self.offer(frame.stream, frame.text)
-        if self.line.half_open(now_ms):
-            self._stop_listening()
-        elif self._deaf:
-            self.abort("half_open")
+        if self._deaf:
+            if not self.line.half_open(now_ms):
+                self.abort("half_open")
         elif self.line.cut:
             self.abort("cut")
         elif self.talk.overdue(now_ms):
@@ -184,7 +185,7 @@ class Session:
         while True:
             message = await self.ws.receive()
             now_ms = self._clock_ms()
-            if self._deaf or self.line.half_open(now_ms):
+            if self._deaf:
                 await self._over.wait()
                 return
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from streams.simulator.dialect import Frame, Message
 from streams.simulator.dialect_coinbase import CoinbaseFeed, plain
 from streams.simulator.exchange import Exchange
+from streams.simulator.resting import Side
 from streams.simulator.talk_coinbase import CoinbaseTalk
 from tapeline.errors import ConfigError
 from tests.support.data import recording
@@ -207,16 +208,17 @@ def test_trades_are_newest_first_and_follow_on_a_snapshot_of_a_hundred() -> None
     assert all(int(b["trade_id"]) == int(a["trade_id"]) + 1 for a, b in pairwise(rows))
 
 
-def test_the_side_of_a_trade_is_the_makers() -> None:
+@pytest.mark.parametrize(("eaten", "side"), [(1, "SELL"), (0, "BUY")])
+def test_the_side_of_a_trade_is_the_makers(eaten: Side, side: str) -> None:
     client = Client()
     client.ask("subscribe", "market_trades")
     client.run(500)
     book = client.feed().market.book
-    best = client.feed().px(book.best(1))
-    book.take(1, 1)
+    # So that it is told from trades that happen anyway.
+    book.take(eaten, 7)
     client.run(100)
-    row = next(r for e in client.of("market_trades")[1:] for r in e["trades"] if r["price"] == best)
-    assert row["side"] == "SELL"
+    rows = [row for event in client.of("market_trades")[1:] for row in event["trades"]]
+    assert [row["side"] for row in rows if row["size"] == client.feed().sz(7)] == [side]
 
 
 def test_candles_are_of_five_minutes_and_hold_their_trades() -> None:

@@ -17,6 +17,7 @@ from streams.simulator.dialect import Frame, Message
 from streams.simulator.dialect_kraken import DEPTHS, KrakenFeed, digits
 from streams.simulator.exchange import Exchange
 from streams.simulator.flow import LevelChanges
+from streams.simulator.resting import Side
 from streams.simulator.talk_kraken import KrakenTalk
 from tapeline.errors import ConfigError
 from tests.support.data import recording
@@ -265,19 +266,19 @@ def test_trades_follow_on_the_snapshot_of_fifty() -> None:
     assert all(b["trade_id"] == a["trade_id"] + 1 for a, b in pairwise(rows))
     assert all(a["timestamp"] <= b["timestamp"] for a, b in pairwise(rows))
     assert {row["side"] for row in rows} == {"buy", "sell"}
-    # The side is the taker's: a taker that buys lifts the price at which it trades.
     assert isinstance(rows[-1]["price"], Number)
 
 
-def test_a_taker_that_buys_is_a_buy() -> None:
+@pytest.mark.parametrize(("eaten", "side"), [(1, "buy"), (0, "sell")])
+def test_the_side_of_a_trade_is_the_takers(eaten: Side, side: str) -> None:
     client = Client()
-    client.ask("subscribe", channel="trade", symbol=["BTC/USD"])
-    book = client.feed().market.book
-    best = client.feed().px(book.best(1))
-    book.take(1, 1)
-    (frame,) = [f for f in client.run(100, 1) if f.kind == "trade"][:1]
-    (row, *_) = json.loads(frame.text)["data"]
-    assert (row["side"], f"{row['price']}") == ("buy", best)
+    client.ask("subscribe", channel="trade", symbol=["BTC/USD"], snapshot=False)
+    client.run(500)
+    # So that it is told from trades that happen anyway.
+    client.feed().market.book.take(eaten, 7)
+    client.run(100)
+    rows = [row for body in client.of("trade") for row in body["data"]]
+    assert [row["side"] for row in rows if row["qty"] == "0.00000007"] == [side]
 
 
 def test_candles_of_an_interval_add_up_to_its_trades() -> None:

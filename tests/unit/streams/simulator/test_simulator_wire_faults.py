@@ -16,6 +16,9 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage
 from streams.simulator import SimulatedExchange
 from tests.support.venue_client import WAIT_S, frames, get, kraken_book, rest_of, socket, until
 
+ABNORMAL = 1006
+"""RFC 6455, 7.4.1: the connection ended without a closing handshake."""
+
 
 @pytest_asyncio.fixture(loop_scope="function")
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
@@ -85,6 +88,17 @@ async def test_a_half_open_connection_answers_nothing_and_is_reset_at_last() -> 
             await asyncio.wait_for(ws.recv(), WAIT_S)
         await asyncio.gather(pong, return_exceptions=True)
         await until(lambda: sim.counts["half_open"] == 1)
+
+
+async def test_a_goodbye_on_a_half_open_connection_is_not_answered() -> None:
+    async with SimulatedExchange(["BTC/USD"], seed=7, venue="kraken") as sim:
+        async with socket(f"{sim.stream_url}/v2") as ws:
+            await ws.send('{"method":"subscribe","params":{"channel":"book","symbol":["BTC/USD"]}}')
+            sim.add_faults("half_open@0,seconds=30")
+            await until(lambda: sim.faults.silenced)
+            await ws.close()
+            assert ws.close_code == ABNORMAL
+        assert len(sim.sessions) == 1
 
 
 async def test_a_restart_closes_all_sockets_and_numbers_anew(
