@@ -7,9 +7,10 @@ last call. Trades and quotes go out when they happen; depth, ticker and candles 
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Final, NamedTuple
+from typing import Final
 
+from streams.simulator.dialect import Feed, Message, decimal
+from streams.simulator.figures import MINUTE_MS, Candle
 from streams.simulator.flow import LevelChanges, Market
 from streams.simulator.listing import E8, SymbolSpec
 from streams.simulator.resting import ASK, BID, Print, Top
@@ -17,123 +18,78 @@ from streams.simulator.resting import ASK, BID, Print, Top
 DEPTH_MS: Final = 100
 TICKER_MS: Final = 1000
 KLINE_MS: Final = 2000
-MINUTE_MS: Final = 60_000
 DEPTH_LIMITS: Final = 5000
 
 STREAMS: Final = ("depth@100ms", "depth", "trade", "ticker", "bookTicker", "kline_1m")
 """Suffixes of the streams of a symbol. Like the venue, others are accepted and stay silent."""
 
 
-class Message(NamedTuple):
-    """One payload for the subscribers of ``stream``, as JSON text."""
+class SymbolFeed(Feed):
+    """A market and all that Binance publishes of it."""
 
-    ts_ms: int
-    stream: str
-    data: str
-
-
-def decimal(value_e8: int) -> str:
-    """Eight decimals, as the venue prints."""
-    whole, rest = divmod(value_e8, E8)
-    return f"{whole}.{rest:08d}"
-
-
-class _Candle:
-    """One minute of trades, in ticks and lots."""
-
-    __slots__ = ("buy_quote", "buys", "close", "first_id", "high", "last_id", "low", "open",
-                 "open_ms", "quote", "trades", "volume")  # fmt: skip
-
-    def __init__(self, open_ms: int, px: int) -> None:
-        self.open_ms = open_ms
-        self.open = self.high = self.low = self.close = px
-        self.volume = self.buys = self.quote = self.buy_quote = self.trades = 0
-        self.first_id = self.last_id = -1
-
-    def add(self, trade: Print) -> None:
-        px, sz = trade.px, trade.sz
-        if not self.trades:
-            self.open = self.high = self.low = px
-            self.first_id = trade.trade_id
-        self.high, self.low = max(self.high, px), min(self.low, px)
-        self.close, self.last_id = px, trade.trade_id
-        self.trades += 1
-        self.volume += sz
-        self.quote += px * sz
-        if not trade.buyer_is_maker:
-            self.buys += sz
-            self.buy_quote += px * sz
-
-
-class _Day:
-    """The 24 h figures: an invented past, then every trade since. It never rolls."""
-
-    __slots__ = ("first_id", "high", "last", "last_id", "last_sz", "low", "open", "quote",
-                 "trades", "volume")  # fmt: skip
-
-    def __init__(self, market: Market) -> None:
-        rng, px = market.rng, market.spec.start_px
-        self.open = max(1, round(px * (1 + rng.uniform(-0.02, 0.02))))
-        self.high = round(max(px, self.open) * (1 + rng.uniform(0.001, 0.01)))
-        self.low = max(1, round(min(px, self.open) * (1 - rng.uniform(0.001, 0.01))))
-        self.last, self.last_sz = px, 1
-        self.volume = round(rng.uniform(20_000, 40_000) * market.spec.lots_per_unit)
-        self.quote = self.volume * (px + self.open) // 2
-        self.last_id = market.book.trade_id
-        self.trades = min(self.last_id, 900_000)
-        self.first_id = self.last_id - self.trades + 1
-
-    def add(self, trade: Print) -> None:
-        self.high, self.low = max(self.high, trade.px), min(self.low, trade.px)
-        self.last, self.last_sz, self.last_id = trade.px, trade.sz, trade.trade_id
-        self.trades += 1
-        self.volume += trade.sz
-        self.quote += trade.px * trade.sz
-
-
-class SymbolFeed:
-    """A market and all that a venue publishes of it.
-
-    Attributes:
-        market: The order flow behind it.
-        made: Payloads produced, by stream suffix; level changes in them as ``levels``.
-        swallowed: Depth payloads kept back by an episode.
-        swallow: How many of the next 100 ms depth payloads will be kept back.
-    """
+    GRID_MS = DEPTH_MS
 
     def __init__(self, market: Market, now_ms: int) -> None:
-        self.market = market
-        self.made: Counter[str] = Counter()
-        self.swallowed = 0
-        self.swallow = 0
-        self.now_ms = now_ms
+        super().__init__(market, now_ms)
         spec = market.spec
         self._tick, self._lot = spec.tick_e8, spec.lot_e8
-        self._symbol = spec.symbol
-        self._names = {suffix: f"{spec.symbol.lower()}@{suffix}" for suffix in STREAMS}
-        self._day = _Day(market)
-        self._candle = _Candle(now_ms - now_ms % MINUTE_MS, self._day.last)
-        self._grid_ms = now_ms - now_ms % DEPTH_MS + DEPTH_MS
+        self._candle = Candle(now_ms - now_ms % MINUTE_MS, self.day.last)
         self._slow_first = self._slow_last = 0
         self._slow_levels: tuple[dict[int, int], dict[int, int]] = ({}, {})
+        self._old = self.snapshot(DEPTH_LIMITS)
 
-    def step(self, now_ms: int) -> list[Message]:
-        """All payloads due up to and including ``now_ms``, in the order of their times."""
-        out: list[Message] = []
-        while self._grid_ms <= now_ms:
-            at_ms = self._grid_ms
-            # What happens at the very instant of the grid belongs to the next interval.
-            self._realtime(at_ms - 0.001, out)
-            self._depth(at_ms, out)
-            if at_ms % TICKER_MS == 0:
-                self._slow_depth(at_ms, out)
-                self._send(at_ms, "ticker", self._ticker(at_ms), out)
-            if at_ms % KLINE_MS == 0 or at_ms % MINUTE_MS == 0:
-                self._klines(at_ms, out)
-            self._grid_ms += DEPTH_MS
-        self._realtime(now_ms, out)
-        self.now_ms = now_ms
-        return out
+    def px(self, px: int) -> str:
+        return decimal(px * self._tick)
+
+    def sz(self, sz: int) -> str:
+        return decimal(sz * self._lot)
+
+    def on_grid(self, at_ms: int, changes: LevelChanges | None, out: list[Message]) -> None:
+        if changes is not None:
+            self._gather(changes)
+            if self.publish(at_ms, changes):
+                self.say(at_ms, "depth@100ms", "book", self._depth_update(at_ms, *changes), out)
+        if at_ms % TICKER_MS == 0:
+            self._slow_depth(at_ms, out)
+            self.say(at_ms, "ticker", "ticker", self._ticker(at_ms), out)
+        if at_ms % KLINE_MS == 0 or at_ms % MINUTE_MS == 0:
+            self._klines(at_ms, out)
+
+    def on_print(self, trade: Print, out: list[Message]) -> None:
+        if trade.ts_ms >= self._candle.end_ms:
+            self._close_candle(trade.ts_ms, out)
+        self.day.add(trade)
+        self._candle.add(trade)
+        maker = "true" if trade.buyer_is_maker else "false"
+        self.say(
+            trade.ts_ms,
+            "trade",
+            "trade",
+            f'{{"e":"trade","E":{trade.ts_ms},"s":"{self.symbol}","t":{trade.trade_id},'
+            f'"p":"{self.px(trade.px)}","q":"{self.sz(trade.sz)}",'
+            f'"T":{trade.ts_ms},"m":{maker},"M":true}}',
+            out,
+        )
+
+    def on_top(self, top: Top, out: list[Message]) -> None:
+        self.say(
+            top.ts_ms,
+            "bookTicker",
+            "ticker",
+            f'{{"u":{top.update_id},"s":"{self.symbol}","b":"{self.px(top.bid_px)}",'
+            f'"B":"{self.sz(top.bid_sz)}","a":"{self.px(top.ask_px)}",'
+            f'"A":"{self.sz(top.ask_sz)}"}}',
+            out,
+        )
+
+    def renumber(self, first_id: int) -> None:
+        super().renumber(first_id)
+        self._slow_first, self._slow_levels = 0, ({}, {})
+        self._old = self.snapshot(DEPTH_LIMITS)
+
+    def old_snapshot(self) -> str:
+        """What `snapshot` said when the venue came up: older than any diff by now."""
+        return self._old
 
     def snapshot(self, limit: int) -> str:
         """The body of ``GET /api/v3/depth``: the book as it is now."""
@@ -143,10 +99,6 @@ class SymbolFeed:
             f'{{"lastUpdateId":{book.update_id},"bids":{self._levels(book.levels(BID, count))},'
             f'"asks":{self._levels(book.levels(ASK, count))}}}'
         )
-
-    def _send(self, ts_ms: int, suffix: str, data: str, out: list[Message]) -> None:
-        self.made[suffix] += 1
-        out.append(Message(ts_ms, self._names[suffix], data))
 
     def _levels(self, levels: list[tuple[int, int]]) -> str:
         tick, lot = self._tick, self._lot
@@ -159,33 +111,6 @@ class SymbolFeed:
             + "]"
         )
 
-    def _realtime(self, to_ms: float, out: list[Message]) -> None:
-        tick, lot, symbol = self._tick, self._lot, self._symbol
-        for news in self.market.advance(to_ms):
-            if isinstance(news, Print):
-                if news.ts_ms >= self._candle.open_ms + MINUTE_MS:
-                    self._close_candle(news.ts_ms, out)
-                self._day.add(news)
-                self._candle.add(news)
-                maker = "true" if news.buyer_is_maker else "false"
-                self._send(
-                    news.ts_ms,
-                    "trade",
-                    f'{{"e":"trade","E":{news.ts_ms},"s":"{symbol}","t":{news.trade_id},'
-                    f'"p":"{decimal(news.px * tick)}","q":"{decimal(news.sz * lot)}",'
-                    f'"T":{news.ts_ms},"m":{maker},"M":true}}',
-                    out,
-                )
-            elif isinstance(news, Top):
-                self._send(
-                    news.ts_ms,
-                    "bookTicker",
-                    f'{{"u":{news.update_id},"s":"{symbol}","b":"{decimal(news.bid_px * tick)}",'
-                    f'"B":"{decimal(news.bid_sz * lot)}","a":"{decimal(news.ask_px * tick)}",'
-                    f'"A":"{decimal(news.ask_sz * lot)}"}}',
-                    out,
-                )
-
     def _depth_update(
         self,
         at_ms: int,
@@ -195,21 +120,9 @@ class SymbolFeed:
         asks: list[tuple[int, int]],
     ) -> str:
         return (
-            f'{{"e":"depthUpdate","E":{at_ms},"s":"{self._symbol}","U":{first},"u":{last},'
+            f'{{"e":"depthUpdate","E":{at_ms},"s":"{self.symbol}","U":{first},"u":{last},'
             f'"b":{self._levels(bids)},"a":{self._levels(asks)}}}'
         )
-
-    def _depth(self, at_ms: int, out: list[Message]) -> None:
-        changes = self.market.level_changes()
-        if changes is None:
-            return
-        self.made["levels"] += len(changes.bids) + len(changes.asks)
-        self._gather(changes)
-        if self.swallow:
-            self.swallow -= 1
-            self.swallowed += 1
-            return
-        self._send(at_ms, "depth@100ms", self._depth_update(at_ms, *changes), out)
 
     def _gather(self, changes: LevelChanges) -> None:
         self._slow_first = self._slow_first or changes.first_id
@@ -229,16 +142,16 @@ class SymbolFeed:
             sorted(asks.items()),
         )
         self._slow_first, self._slow_levels = 0, ({}, {})
-        self._send(at_ms, "depth", data, out)
+        self.say(at_ms, "depth", "book", data, out)
 
     def _ticker(self, at_ms: int) -> str:
-        day, book, tick, lot = self._day, self.market.book, self._tick, self._lot
+        day, book, tick, lot = self.day, self.market.book, self._tick, self._lot
         change = day.last - day.open
         average = day.quote // day.volume
         bid, ask = book.best(BID), book.best(ASK)
         sign = "-" if change < 0 else ""
         return (
-            f'{{"e":"24hrTicker","E":{at_ms},"s":"{self._symbol}",'
+            f'{{"e":"24hrTicker","E":{at_ms},"s":"{self.symbol}",'
             f'"p":"{sign}{decimal(abs(change) * tick)}","P":"{100 * change / day.open:.3f}",'
             f'"w":"{decimal(average * tick)}","x":"{decimal((day.last - 1) * tick)}",'
             f'"c":"{decimal(day.last * tick)}","Q":"{decimal(day.last_sz * lot)}",'
@@ -251,21 +164,21 @@ class SymbolFeed:
         )
 
     def _klines(self, at_ms: int, out: list[Message]) -> None:
-        if at_ms >= self._candle.open_ms + MINUTE_MS:
+        if at_ms >= self._candle.end_ms:
             self._close_candle(at_ms, out)
         else:
-            self._send(at_ms, "kline_1m", self._kline(at_ms, closed=False), out)
+            self.say(at_ms, "kline_1m", "kline", self._kline(at_ms, closed=False), out)
 
     def _close_candle(self, at_ms: int, out: list[Message]) -> None:
-        self._send(at_ms, "kline_1m", self._kline(at_ms, closed=True), out)
-        self._candle = _Candle(at_ms - at_ms % MINUTE_MS, self._candle.close)
+        self.say(at_ms, "kline_1m", "kline", self._kline(at_ms, closed=True), out)
+        self._candle = self._candle.next(at_ms)
 
     def _kline(self, at_ms: int, *, closed: bool) -> str:
         candle, tick, lot = self._candle, self._tick, self._lot
         scale = tick * lot
         return (
-            f'{{"e":"kline","E":{at_ms},"s":"{self._symbol}","k":{{"t":{candle.open_ms},'
-            f'"T":{candle.open_ms + MINUTE_MS - 1},"s":"{self._symbol}","i":"1m",'
+            f'{{"e":"kline","E":{at_ms},"s":"{self.symbol}","k":{{"t":{candle.open_ms},'
+            f'"T":{candle.open_ms + MINUTE_MS - 1},"s":"{self.symbol}","i":"1m",'
             f'"f":{candle.first_id},"L":{candle.last_id},"o":"{decimal(candle.open * tick)}",'
             f'"c":"{decimal(candle.close * tick)}","h":"{decimal(candle.high * tick)}",'
             f'"l":"{decimal(candle.low * tick)}","v":"{decimal(candle.volume * lot)}",'

@@ -7,17 +7,27 @@ it directly, as fast as it goes.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+import random
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 from streams.simulator import dialect_binance as binance
-from streams.simulator.dialect_binance import Message, SymbolFeed
+from streams.simulator.dialect import Feed, Message
+from streams.simulator.dialect_binance import SymbolFeed
+from streams.simulator.dialect_coinbase import CoinbaseFeed
+from streams.simulator.dialect_kraken import KrakenFeed
 from streams.simulator.episodes import SCRIPTS, Episode, plan
 from streams.simulator.flow import RATE_DEFAULT, Market
 from streams.simulator.listing import spec_for
 from tapeline.errors import ConfigError
 
 EPISODES_KEPT = 1000
+
+FEEDS: Final[Mapping[str, type[Feed]]] = MappingProxyType(
+    {"binance": SymbolFeed, "coinbase": CoinbaseFeed, "kraken": KrakenFeed}
+)
+"""The dialects: what each venue's symbols are published by."""
 
 
 class Order(NamedTuple):
@@ -37,6 +47,7 @@ class Exchange:
     """Markets in several symbols and what the venue sends of them.
 
     Attributes:
+        venue: Whose dialect it speaks.
         feeds: By symbol, in the order given.
         episodes: Planned, running and past; the newest 1,000.
         refuse_until_ms: REST refuses everything before this time.
@@ -50,6 +61,7 @@ class Exchange:
         seed: int,
         start_ms: int,
         rate: float = RATE_DEFAULT,
+        venue: str = "binance",
     ) -> None:
         """List the symbols; the markets open at ``start_ms``.
 
@@ -58,18 +70,23 @@ class Exchange:
             seed: With symbol and start, all that chance depends on.
             start_ms: Milliseconds since the epoch.
             rate: Book changes a second and symbol, in the long run.
+            venue: One of `FEEDS`.
 
         Raises:
-            ConfigError: No symbol, one that can't be a symbol, or a rate out of range.
+            ConfigError: No symbol, one that can't be a symbol, a rate out of range, or an
+                unknown venue.
         """
+        if venue not in FEEDS:
+            raise ConfigError("venue", venue, "one of " + ", ".join(FEEDS))
         names = list(dict.fromkeys(symbols))
         if not names:
             raise ConfigError("symbols", None, "at least one symbol such as BTCUSDT")
         if not 1 <= rate <= 20_000:
             raise ConfigError("rate", rate, "book changes a second and symbol, 1 to 20000")
         self.seed, self.rate, self.start_ms, self.now_ms = seed, rate, start_ms, start_ms
-        self.feeds = {
-            name: SymbolFeed(Market(spec_for(name), seed, start_ms, rate), start_ms)
+        self.venue = venue
+        self.feeds: dict[str, Feed] = {
+            name: FEEDS[venue](Market(spec_for(name, venue), seed, start_ms, rate), start_ms)
             for name in names
         }
         self.episodes: list[Episode] = []
@@ -78,6 +95,7 @@ class Exchange:
         self._planned: list[tuple[int, int, Episode]] = []
         self._orders: list[tuple[int, int, Order]] = []
         self._count = 0
+        self._restarts = 0
 
     def start(
         self, name: str, symbol: str | None = None, *, at_ms: int | None = None, **params: object
@@ -124,12 +142,30 @@ class Exchange:
         self.now_ms = now_ms
         return out
 
-    def snapshot(self, symbol: str, limit: int) -> str:
-        """Body of ``GET /api/v3/depth``; KeyError for a symbol not listed."""
-        return self.feeds[symbol].snapshot(limit)
+    def restart(self) -> None:
+        """Number book changes anew, lower than before. Orders, trades and their ids go on.
+
+        A trade keeps its id for ever, so those are not used again.
+        """
+        self._restarts += 1
+        for name, feed in self.feeds.items():
+            rng = random.Random(f"{self.seed}:{name}:restart:{self._restarts}")
+            feed.renumber(rng.randrange(1, 10**6))
+
+    def snapshot(self, symbol: str, limit: int, *, old: bool = False) -> str:
+        """Body of Binance's ``GET /api/v3/depth``; KeyError for a symbol not listed.
+
+        Args:
+            symbol: Of Binance.
+            limit: Levels a side.
+            old: As it was when the venue came up, with all its levels.
+        """
+        feed = self.feeds[symbol]
+        assert isinstance(feed, SymbolFeed)
+        return feed.old_snapshot() if old else feed.snapshot(limit)
 
     def listings(self, symbols: Iterable[str] | None = None) -> list[dict[str, object]]:
-        """Entries of ``exchangeInfo``; KeyError for a symbol not listed."""
+        """Entries of Binance's ``exchangeInfo``; KeyError for a symbol not listed."""
         names = self.feeds if symbols is None else symbols
         return [binance.listing(self.feeds[name].market.spec) for name in names]
 

@@ -153,6 +153,11 @@ class Market:
         self.sizes.extend(sz for _, sz in asks if sz)
         return LevelChanges(first, book.update_id, bids, asks)
 
+    def renumber(self, first_id: int) -> None:
+        """The next change is numbered ``first_id`` + 1; changes nobody asked for are forgotten."""
+        self.book.update_id = self._sent_id = first_id
+        self.book.take_touched()
+
     def _draw_next(self, now_ms: float) -> None:
         """Next arrival, or the next turn of the waves if that comes first (memoryless)."""
         if now_ms >= self._grid_ms:

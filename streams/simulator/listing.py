@@ -91,12 +91,48 @@ KNOWN = {
 }
 
 
-def spec_for(symbol: str) -> SymbolSpec:
+_PAIRS = {"kraken": "/", "coinbase": "-"}
+"""What stands between base and quote where a venue's symbols are pairs."""
+
+_DOLLARS = ("USD", "USDC", "USDT")
+
+_COARSE = {("kraken", "BTC"): 10}
+"""Where a venue's price step is a multiple of what `KNOWN` says."""
+
+
+def spec_for(symbol: str, venue: str = "binance") -> SymbolSpec:
     """The listing of a symbol; an invented one, always the same, for a name not in `KNOWN`.
+
+    Args:
+        symbol: As the venue spells it: ``BTCUSDT``, ``BTC/USD`` at Kraken, ``BTC-USD`` at
+            Coinbase.
+        venue: Such as ``binance``.
 
     Raises:
         ConfigError: Not a name that a symbol can have.
     """
+    between = _PAIRS.get(venue)
+    return _spec_at_binance(symbol) if between is None else _spec_of_pair(symbol, venue, between)
+
+
+def _spec_of_pair(symbol: str, venue: str, between: str) -> SymbolSpec:
+    base, found, quote = symbol.partition(between)
+    if not (found and is_symbol(base) and is_symbol(quote)):
+        raise ConfigError("symbols", symbol, f"pairs such as BTC{between}USD for {venue}")
+    at_binance = _spec_at_binance(base + ("USDT" if quote in _DOLLARS else quote))
+    times = _COARSE.get((venue, base), 1)
+    return SymbolSpec(
+        symbol,
+        base,
+        quote,
+        at_binance.tick_e8 * times,
+        # Both venues print sizes in steps of 1e-8.
+        1,
+        max(1000, at_binance.start_px // times),
+    )
+
+
+def _spec_at_binance(symbol: str) -> SymbolSpec:
     if not is_symbol(symbol):
         raise ConfigError("symbols", symbol, "upper-case symbols such as BTCUSDT")
     if symbol in KNOWN:

@@ -8,7 +8,7 @@ from typing import Final
 
 from streams.capture.records import Placed, records_of
 from streams.events import Event
-from streams.simulator.dialect_binance import Message
+from streams.simulator.dialect import Message
 from streams.simulator.exchange import Exchange
 from streams.simulator.flow import RATE_DEFAULT
 from streams.symbols import Listing

@@ -49,6 +49,7 @@ class DevStack:
         say: Told of each part that has come up.
         on_line: Told of each line that a part writes.
         workers: How many; more than one are called w1, w2 and so on.
+        faults: Rules of what goes wrong between exchange and bridge, as `streams.simulator` takes.
         real_kafka: Run an Apache Kafka on the JVM instead of the embedded broker.
         counted_from: Monotonic time that `seconds_to_fresh_report` is counted from; None for
             that of `start`.
@@ -63,6 +64,7 @@ class DevStack:
     on_line: Callable[[str, str], None] = lambda name, line: None
     workers: int = 1
     real_kafka: bool = False
+    faults: tuple[str, ...] = ()
     counted_from: float | None = None
     seconds_to_fresh_report: float = 0.0
     urls: dict[str, str] = field(default_factory=dict)
@@ -193,7 +195,7 @@ class DevStack:
 
     # --- starting ------------------------------------------------------------------------------
 
-    async def _start(self, exchange: asyncio.Task[tuple[str, str]]) -> None:
+    async def _start(self, exchange: asyncio.Task[dict[str, str]]) -> None:
         given = load_settings()
         # Both are awaited, whatever becomes of one: what has started must be known to `close`.
         broker, store = await asyncio.gather(
@@ -227,9 +229,7 @@ class DevStack:
         # The workers' way to the first report is the longest, so they go first. The reader is
         # needed last: it starts while they wait for their group, and the cores are free.
         workers = [(await self._run_worker(name, port, env), port) for name, port in ports.items()]
-        stream_url, rest_url = await exchange
-        venue = {"NT_BINANCE_STREAM_URL": stream_url, "NT_BINANCE_REST_URL": rest_url}
-        await self._run("bridge", env={**env, **venue})
+        await self._run("bridge", env={**env, **await exchange})
         self.say("bridge", self.urls["bridge"], "/metrics /health")
         for worker, port in workers:
             await worker.wait_ready(partial(answers, port), READY_S * self.workers)
@@ -283,9 +283,9 @@ class DevStack:
         self.say(name, self.urls[name], "/metrics /health")
         return worker
 
-    async def _start_simulator(self) -> tuple[str, str]:
-        """Starts it and reads the line in which it says where it listens."""
-        told: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+    async def _start_simulator(self) -> dict[str, str]:
+        """Starts it, and reads where it listens: the bridge's settings for each venue."""
+        told: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
         def listen(name: str, line: str) -> None:
             if not told.done() and line.startswith("{"):
@@ -293,10 +293,11 @@ class DevStack:
             else:
                 self.on_line(name, line)
 
-        names = ",".join(listing.venue_symbol for listing in self._listings)
+        names = ",".join(f"{one.venue}:{one.venue_symbol}" for one in self._listings)
+        rules = [part for rule in self.faults for part in ("--fault", rule)]
         child = await self._run(
             "simulator",
-            *("--port", "0", "--symbols", names, "--seed", str(SIMULATOR_SEED)),
+            *("--port", "0", "--symbols", names, "--seed", str(SIMULATOR_SEED), *rules),
             on_line=listen,
         )
         ended = asyncio.create_task(child.wait())
@@ -308,10 +309,15 @@ class DevStack:
             await asyncio.gather(ended, return_exceptions=True)
         if not told.done():
             raise StackError(f"the simulated exchange did not start:\n{child.tail()}")
-        urls = told.result()
-        self.urls["exchange"] = urls["rest_url"]
-        self.say("exchange", urls["rest_url"], f"simulated, seed {SIMULATOR_SEED}: synthetic")
-        return urls["stream_url"], urls["rest_url"]
+        venues = told.result()["venues"]
+        env = {}
+        for n, (venue, urls) in enumerate(venues.items()):
+            self.urls["exchange" if n == 0 else f"exchange_{venue}"] = urls["rest_url"]
+            remark = f"simulated {venue}, seed {SIMULATOR_SEED}: synthetic"
+            self.say("exchange", urls["rest_url"], remark)
+            env[f"NT_{venue.upper()}_STREAM_URL"] = urls["stream_url"]
+            env[f"NT_{venue.upper()}_REST_URL"] = urls["rest_url"]
+        return env
 
     async def _run(
         self,

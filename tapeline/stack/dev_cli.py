@@ -62,6 +62,13 @@ def dev(
             "kafka for --kill-after where it can be had."
         ),
     ] = "auto",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What goes wrong between exchange and bridge; repeatable, such as drop%0.001 or "
+            "disconnect@20. See docs/simulator.md."
+        ),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop after one complete report.")] = False,
     duration: Annotated[
         float, typer.Option(min=0, help="Stop after this many seconds; 0 runs until Ctrl-C.")
@@ -81,6 +88,7 @@ def dev(
         workers=workers,
         kill_after_s=kill_after,
         broker=broker,
+        faults=tuple(fault or ()),
         once=once,
         duration_s=duration,
     )
@@ -97,6 +105,7 @@ class Plan:
         workers: How many.
         kill_after_s: When one of them is killed, counted from the last symbol's first report.
         broker: One of `BROKERS`.
+        faults: Rules for the simulated exchange.
         once: End after one complete report.
         duration_s: End so long after the first report; 0 for never.
     """
@@ -105,6 +114,7 @@ class Plan:
     workers: int = 1
     kill_after_s: float | None = None
     broker: str = "auto"
+    faults: tuple[str, ...] = ()
     once: bool = False
     duration_s: float = 0.0
 
@@ -183,6 +193,7 @@ async def _run(plan: Plan, *, as_json: bool, verbose: bool) -> int:
         on_line=_log if verbose else _ignore,
         workers=plan.workers,
         real_kafka=plan.real_kafka(),
+        faults=plan.faults,
         counted_from=began,
     )
     body: dict[str, object] = {"report": None, "seconds_to_fresh_report": None, "urls": stack.urls}

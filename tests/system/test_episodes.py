@@ -9,7 +9,7 @@ import pytest
 
 from streams import events
 from streams.events import Event
-from streams.simulator.dialect_binance import Message
+from streams.simulator.dialect import Message
 from streams.simulator.exchange import Exchange
 from streams.symbols import Listing
 from streams.venues.binance.assembler import BinanceAssembler

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from streams.simulator.dialect_binance import Message, SymbolFeed, decimal, listing
+from streams.simulator.dialect import Message, decimal
+from streams.simulator.dialect_binance import SymbolFeed, listing
 from streams.simulator.exchange import Exchange
 from streams.simulator.flow import Market
 from streams.simulator.listing import spec_for

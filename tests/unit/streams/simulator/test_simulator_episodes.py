@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from streams.simulator.dialect_binance import Message
+from streams.simulator.dialect import Message
 from streams.simulator.episodes import SCRIPTS
 from streams.simulator.exchange import Exchange, Order
 from streams.simulator.flow import Market

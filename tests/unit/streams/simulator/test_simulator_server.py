@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from streams.simulator import SimulatedExchange, cli
-from streams.simulator.dialect_binance import Message
+from streams.simulator.dialect import Message
 from tapeline.errors import ConfigError
 
 WAIT_S = 3.0
@@ -359,7 +359,7 @@ async def test_a_client_too_far_behind_is_cut_off_alone(client: aiohttp.ClientSe
         await until(lambda: len(sim.sessions) == 2)
         slow = next(s for s in sim.sessions if "slow@trade" in s.streams)
         for _ in range(6):  # without giving its writer a turn
-            SimulatedExchange._publish(Message(0, "slow@trade", "{}"), [slow])
+            slow.publish(Message(0, "slow@trade", "{}"), 0)
         await until(lambda: len(sim.sessions) == 1)
         assert sim.counts["slow"] == 1
         assert not good.closed
