@@ -9,6 +9,7 @@ from typing import Any, Final
 from faust.types import TP
 
 from agents import positions
+from agents.batches import Batch
 from agents.checkpoints import Checkpointer
 from agents.cycles import Cycles
 from agents.ledger import CommitLedger
@@ -68,6 +69,7 @@ class Assignments:
         self._starting_over = False
         self._starts: dict[int, int] = {}
         self._late: set[str] = set()
+        self._expected: dict[int, int] = {}  # partitions sought again, and from where
         self.complete = False
 
     def flow_stops(self) -> None:
@@ -99,6 +101,7 @@ class Assignments:
         # A Redis that was wiped has forgotten the epoch; the checkpoints have not.
         shards.epoch = max(shards.epoch, stored.epoch())
         outcome = shards.assign(assigned, stored.newest())
+        self._expected.clear()
         self._standby.restart(outcome.replaced)
         refused = stored.unreadable | outcome.refused
         for symbol, error in refused.items():
@@ -230,15 +233,23 @@ class Assignments:
 
     # --- between assignments -----------------------------------------------------------------------
 
-    async def read_again(self, partition: int, offset: int) -> bool:
-        """Whether a batch that begins at ``offset`` is to be left: all of it is read again.
+    async def read_again(self, partition: int, batch: Batch) -> bool:
+        """Whether a batch is to be left: all of it is read again.
 
-        The topic was created anew under us. Deleted and created between two looks at its
-        metadata, it has caused no rebalance; so one is asked for, which sees to it.
+        Records before it were read and not given, or the topic was created anew under us: deleted
+        and created between two looks at its metadata, it has caused no rebalance; so one is asked
+        for, which sees to it.
         """
         if self._starting_over:
             return True
+        position = self._position(partition)
+        if position is None:
+            return False
+        if batch.from_offset > position:
+            return await self._skipped(partition, position, batch.from_offset)
+        self._expected.pop(partition, None)
         position = self._ledger.position(partition)
+        offset = batch.first_offset
         if position is None or offset >= position:
             return False
         topic = self._settings.events_topic
@@ -248,3 +259,21 @@ class Assignments:
             self._starting_over = True
             self._app.consumer.request_rejoin()
         return bool(gone)
+
+    async def _skipped(self, partition: int, position: int, offset: int) -> bool:
+        """Whether the flow is sought back to ``position``: it goes on at ``offset``, and the records
+        in between are still there. Then what comes until it is back is left.
+        """
+        if partition in self._expected:
+            return offset > self._expected[partition]
+        tp = TP(self._settings.events_topic, partition)
+        consumer, generation = self._app.consumer, self._ledger.generation
+        begins = (await consumer.earliest_offsets(tp)).get(tp) or 0
+        if offset <= begins:
+            return False  # what is missing has expired
+        log.error("records.skipped", partition=partition, expected=position, got=offset)
+        self._metrics.engine_events.labels("sought_again").inc()
+        if self._ledger.generation == generation:
+            self._expected[partition] = max(position, begins)
+            await consumer.seek_wait({tp: self._expected[partition]})
+        return True

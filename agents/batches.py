@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -37,12 +37,16 @@ class Batch:
     Attributes:
         partition: Whose.
         first_offset, last_offset: Of all of them.
+        from_offset, to_offset: What was read for it, the second excluded, whether or not there is a
+            record at each: the next batch of its partition begins where this one ends.
         by_key: Each key's records. Between keys there is no order: nothing depends on one.
     """
 
     partition: int
     first_offset: int
     last_offset: int
+    from_offset: int
+    to_offset: int
     by_key: Mapping[bytes | None, Values]
 
     def __len__(self) -> int:
@@ -55,8 +59,12 @@ class Batch:
                 yield Kept(offset, key, value)
 
 
-def batch_of(partition: int, records: Iterable[RawRecord]) -> Batch | None:
+def batch_of(
+    partition: int, records: Iterable[RawRecord], from_offset: int | None = None
+) -> Batch | None:
     """A batch of the records that are left, in the order of their offsets; None if none are.
+
+    It was read from ``from_offset`` on, or from its first record.
 
     Each record is let go of before the next one is made: that costs half of what it does to hold
     them all and look at them again.
@@ -73,11 +81,15 @@ def batch_of(partition: int, records: Iterable[RawRecord]) -> Batch | None:
     for other in others:
         by_key.setdefault(other.key, []).append((other.offset, other.value))
     last_offset = max(values[-1][0], others[-1].offset) if others else values[-1][0]
-    return Batch(partition, first.offset, last_offset, by_key)
+    begins = first.offset if from_offset is None else from_offset
+    return Batch(partition, first.offset, last_offset, begins, last_offset + 1, by_key)
 
 
 def batches_of(chunk: Chunk, records_max: int) -> Iterator[Batch]:
     """A chunk's records, in batches of at most so many, each unpacked when it is asked for."""
-    records = chunk.records()
-    while (batch := batch_of(chunk.partition, islice(records, records_max))) is not None:
+    records, at = chunk.records(), chunk.first_offset
+    while (batch := batch_of(chunk.partition, islice(records, records_max), at)) is not None:
+        if len(batch) < records_max:  # the last: behind it there may be offsets without a record
+            batch = replace(batch, to_offset=max(batch.to_offset, chunk.next_offset))
+        at = batch.to_offset
         yield batch

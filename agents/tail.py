@@ -109,6 +109,7 @@ class Tail:
                     await self._run()
                 except (KafkaError, OSError) as error:
                     log.warning("tail.broker_away", error=repr(error))
+                    self._changed.set()  # what was read and not given is sought again
                     await asyncio.sleep(RETRY_S)
         finally:
             await self._close()
@@ -168,13 +169,21 @@ class Tail:
                 # It may have been dropped, or begun anew elsewhere, while we were away.
                 if self._next.get(tp.partition, batch.last_offset + 1) > batch.last_offset:
                     continue
-                if self._changed.is_set() and batch.first_offset > self._next[tp.partition]:
+                expected = self._next[tp.partition]
+                if batch.from_offset > expected:
+                    self._skipped(tp.partition, expected, batch.from_offset)
                     break
                 await self._take(batch)
-                if tp.partition in self._next:
-                    self._next[tp.partition] = batch.last_offset + 1
+                if self._next.get(tp.partition) == expected:  # and not begun anew meanwhile
+                    self._next[tp.partition] = batch.to_offset
                 await asyncio.sleep(0)
         self._note_current(tps)
+
+    def _skipped(self, partition: int, expected: int, got: int) -> None:
+        """Records in between were read and not given: by a reading from before a change, mostly."""
+        if not self._changed.is_set():
+            log.warning("tail.skipped", partition=partition, expected=expected, got=got)
+        self._changed.set()
 
     def _note_current(self, tps: Iterable[TopicPartition]) -> None:
         for tp in tps:

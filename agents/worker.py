@@ -384,7 +384,7 @@ class Worker:
         partition = batch.partition
         if partition not in self.ledger.partitions():
             return
-        if await self.assignments.read_again(partition, batch.first_offset):
+        if await self.assignments.read_again(partition, batch):
             return
         outcome = self.shards.apply(batch)
         together.add(outcome)
@@ -394,10 +394,10 @@ class Worker:
             if self.ledger.generation != generation:
                 return
             self.shards.release(partition)
-        self.ledger.advance(partition, batch.last_offset + 1)
+        self.ledger.advance(partition, batch.to_offset)
         if self.assignments.complete:  # else it is the last of a flow that has stopped
-            self.standby.flowing(partition, batch.last_offset + 1)
-        self.metrics.position[partition].set(batch.last_offset + 1)
+            self.standby.flowing(partition, batch.to_offset)
+        self.metrics.position[partition].set(batch.to_offset)
         if self.streams is not None:
             self._copy(self.streams, batch)
 

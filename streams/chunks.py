@@ -27,13 +27,16 @@ class Chunk:
     Attributes:
         partition: Whose.
         first_offset: Asked for; a compressed batch may begin before it.
+        next_offset: Behind all of it, what holds no record included: where the next one begins.
     """
 
-    __slots__ = ("_batches", "first_offset", "partition")
+    __slots__ = ("_batches", "first_offset", "next_offset", "partition")
 
-    def __init__(self, partition: int, first_offset: int, batches: Sequence[Any]) -> None:
+    def __init__(
+        self, partition: int, first_offset: int, next_offset: int, batches: Sequence[Any]
+    ) -> None:
         self.partition = partition
-        self.first_offset = first_offset
+        self.first_offset, self.next_offset = first_offset, next_offset
         self._batches = batches
 
     def records(self) -> Iterator[Any]:
@@ -65,10 +68,11 @@ def chunk_of(tp: TopicPartition, result: FetchResult) -> Chunk | None:
             batches.append(batch)
         # Behind the batch's last record even where compaction has removed that.
         fetched.next_fetch_offset = batch.next_offset
+    next_offset = fetched.next_fetch_offset
     result._update_position()
     result._partition_records = None
     fetched._records_iterator = None  # it and its records hold each other, and all their bytes
-    return Chunk(tp.partition, first_offset, batches)
+    return Chunk(tp.partition, first_offset, next_offset, batches)
 
 
 async def fetched_records(

@@ -18,7 +18,7 @@ TOPIC = "events"
 
 
 def batch(partition: int) -> Batch:
-    return Batch(partition, 0, 0, {b"K": [(0, b"")]})
+    return Batch(partition, 0, 0, 0, 1, {b"K": [(0, b"")]})
 
 
 class Worker:
