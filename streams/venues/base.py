@@ -52,6 +52,10 @@ class AssemblerCounts:
         crossed: Books found with best bid >= best ask.
         ts_replaced: ``ts_event`` more than 60 s off ``ts_recv``, replaced by it.
         ignored: Frames of kinds or symbols nobody asked for, passed over.
+        checksums_ok, checksums_failed: Books held against the venue's own checksum of them.
+        resyncs: Books distrusted and asked for anew, for whatever reason.
+        sequence_first, sequence_last: Of the connection's own numbers; None where it has none.
+        sequence_gaps: Holes in these numbers.
     """
 
     frames: int = 0
@@ -66,6 +70,12 @@ class AssemblerCounts:
     crossed: int = 0
     ts_replaced: int = 0
     ignored: int = 0
+    checksums_ok: int = 0
+    checksums_failed: int = 0
+    resyncs: int = 0
+    sequence_first: int | None = None
+    sequence_last: int | None = None
+    sequence_gaps: int = 0
     events: dict[str, int] = field(default_factory=dict)
     """Events passed on, by kind."""
 

@@ -15,8 +15,11 @@ from tapeline.errors import FrameError
 
 CACHE_ENTRIES: Final = 8_192
 DECIMALS_MAX: Final = 8
-"""What the venue prints. One stray value with 18 decimals would otherwise leave no room, in 62
-bits, for the prices around it."""
+"""Unless a venue prints more. One stray value with 18 decimals would otherwise leave no room, in
+62 bits, for the prices around it."""
+
+USUAL_DECIMALS: Final = 8
+"""What most venues print most of the time; read without counting."""
 
 TEXT_MAX: Final = 40
 """No number of the venue is nearly as long; int() of thousands of digits would raise."""
@@ -45,6 +48,7 @@ class Scale(dict[str, int]):
         exponent: At most 0.
         what: What the values are, for error messages.
         least: Smallest value allowed: 1 for prices, 0 for sizes.
+        decimals_max: Most decimals that a value may have, zeros at its end not counted.
 
     Raises:
         FrameError: On reading a text that is no plain decimal number, is out of range, or,
@@ -52,21 +56,28 @@ class Scale(dict[str, int]):
         TooFine: On reading one that does not fit the exponent.
     """
 
-    __slots__ = ("_cut", "_zeros", "exponent", "least", "what")
+    __slots__ = ("_cut", "_point", "_zeros", "decimals_max", "exponent", "least", "what")
 
-    def __init__(self, what: str, least: int, exponent: int = 0) -> None:
+    def __init__(
+        self, what: str, least: int, exponent: int = 0, *, decimals_max: int = DECIMALS_MAX
+    ) -> None:
         super().__init__()
         self.what, self.least, self.exponent = what, least, exponent
-        self._zeros = "0" * (DECIMALS_MAX + exponent)
+        self.decimals_max = decimals_max
+        self._zeros = "0" * (USUAL_DECIMALS + exponent)
         self._cut = -len(self._zeros) or None
+        # An exponent finer than the usual decimals would need zeros put on: not the quick way.
+        self._point = slice(-9, -8) if -exponent <= USUAL_DECIMALS else slice(0)
 
     def finer(self, exponent: int) -> Scale:
         """The same scale at a finer exponent, or this one if it is as fine already."""
-        return self if exponent >= self.exponent else Scale(self.what, self.least, exponent)
+        if exponent >= self.exponent:
+            return self
+        return Scale(self.what, self.least, exponent, decimals_max=self.decimals_max)
 
     def __missing__(self, text: str) -> int:
         # The wire's usual eight decimals, those beyond the exponent zero.
-        if text[-9:-8] == "." and 9 < len(text) <= TEXT_MAX and text.endswith(self._zeros):
+        if text[self._point] == "." and 9 < len(text) <= TEXT_MAX and text.endswith(self._zeros):
             digits = text[:-9] + text[-8 : self._cut]
         else:
             digits = self._digits(text)
@@ -88,8 +99,8 @@ class Scale(dict[str, int]):
         if not whole or text.endswith(".") or len(text) > TEXT_MAX or not text.isascii():
             return ""
         if len(fraction) > -self.exponent and (whole + fraction).isdecimal():
-            if len(fraction) > DECIMALS_MAX:
-                raise FrameError(f"{self.what} {text!r} has over {DECIMALS_MAX} decimals")
+            if len(fraction) > self.decimals_max:
+                raise FrameError(f"{self.what} {text!r} has over {self.decimals_max} decimals")
             raise TooFine(self, -len(fraction))
         return whole + fraction.ljust(-self.exponent, "0")
 
@@ -108,14 +119,16 @@ def together(scale: Scale, texts: Iterable[str]) -> tuple[list[int], int]:
             scale = scale.finer(finer.exponent)
 
 
-def common_step(texts: Iterable[str], what: str) -> tuple[int, int]:
+def common_step(
+    texts: Iterable[str], what: str, *, decimals_max: int = DECIMALS_MAX
+) -> tuple[int, int]:
     """The largest step that all these numbers are multiples of, as (integer, exponent).
 
-    Zeros say nothing; without any other number the step is one unit of the wire's 8 decimals.
+    Zeros say nothing; without any other number the step is one unit of the usual 8 decimals.
 
     Raises:
         FrameError: As `Scale`.
     """
-    values, exponent = together(Scale(what, 0), texts)
+    values, exponent = together(Scale(what, 0, decimals_max=decimals_max), texts)
     step = gcd(*values)
-    return (step, exponent) if step else (1, -DECIMALS_MAX)
+    return (step, exponent) if step else (1, -USUAL_DECIMALS)

@@ -7,7 +7,7 @@ from typing import Final
 from streams.events import FeedState, FeedStatus, Instrument
 from streams.symbols import Listing
 from streams.venues.base import AssemblerCounts
-from streams.venues.decimals import Scale, common_step
+from streams.venues.decimals import DECIMALS_MAX, Scale, common_step
 
 CLOCK_SKEW_MS: Final = 60_000
 """A venue time further off our own than this is not believed."""
@@ -29,10 +29,14 @@ class Market:
 
     __slots__ = ("counts", "px", "rules", "symbol", "sz", "unlisted", "venue", "venue_symbol")
 
-    def __init__(self, listing: Listing, counts: AssemblerCounts) -> None:
+    def __init__(
+        self, listing: Listing, counts: AssemblerCounts, *, decimals_max: int = DECIMALS_MAX
+    ) -> None:
+        """``decimals_max``: most decimals of a price or size that the venue prints."""
         self.venue = listing.venue
         self.symbol, self.venue_symbol = listing.symbol, listing.venue_symbol.upper()
-        self.px, self.sz = Scale("price", 1), Scale("size", 0)
+        self.px = Scale("price", 1, decimals_max=decimals_max)
+        self.sz = Scale("size", 0, decimals_max=decimals_max)
         self.rules: Instrument | None = None
         self.unlisted = False
         self.counts = counts
@@ -45,8 +49,8 @@ class Market:
 
     def infer(self, prices: set[str], sizes: set[str], now_ms: int) -> Instrument:
         """Read tick and lot size off the digits of a book, for want of the venue's word."""
-        tick_size, px_e = common_step(prices, "price")
-        lot_size, sz_e = common_step(sizes, "size")
+        tick_size, px_e = common_step(prices, "price", decimals_max=self.px.decimals_max)
+        lot_size, sz_e = common_step(sizes, "size", decimals_max=self.sz.decimals_max)
         return self.know(
             Instrument(
                 venue=self.venue,

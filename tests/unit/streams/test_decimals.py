@@ -115,3 +115,22 @@ def test_zeros_say_nothing_of_the_step() -> None:
     assert common_step({"0.00000000", "0.02500000", "0.05000000"}, "size") == (25, -3)
     assert common_step({"0.00000000"}, "size") == (1, -8)
     assert common_step(set(), "size") == (1, -8)
+
+
+@given(units=st.integers(0, 2**62), exponent=st.integers(-12, 0), places=st.integers(0, 12))
+def test_a_venue_may_print_more_decimals_than_most(units: int, exponent: int, places: int) -> None:
+    """The limit goes with the scale, also to a finer one, and the usual eight stay right."""
+    value = Decimal(units // 10 ** (12 - places)).scaleb(-places)
+    text, scale = f"{value:f}", Scale("price", 0, exponent, decimals_max=12)
+    (read,), shared = together(scale, (text,))
+    assert Decimal(read).scaleb(shared) == value
+    assert scale.finer(-12).decimals_max == 12
+
+
+def test_a_limit_of_its_own_is_kept_by_inference_too() -> None:
+    fine = {"0.0000000123", "0.0000000124"}
+    assert common_step(fine, "price", decimals_max=10) == (1, -10)
+    with pytest.raises(FrameError, match="over 8 decimals"):
+        common_step(fine, "price")
+    with pytest.raises(FrameError, match="over 10 decimals"):
+        Scale("price", 1, decimals_max=10)["0.00000000001"]
