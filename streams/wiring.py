@@ -11,6 +11,7 @@ from streams.sockets import SocketSource
 from streams.symbols import Listing
 from streams.venues.base import Assembler
 from streams.venues.binance.assembler import BinanceAssembler
+from streams.venues.coinbase.assembler import CoinbaseAssembler
 from tapeline.clock import Clock
 from tapeline.config import Settings
 
@@ -40,7 +41,13 @@ WIRINGS: Final = {
         rest_root=lambda settings: settings.binance_rest_url,
         weight_per_minute=6_000,
         used_weight_header="X-MBX-USED-WEIGHT-1M",
-    )
+    ),
+    "coinbase": Wiring(
+        assembler=CoinbaseAssembler,
+        stream_root=lambda settings: settings.coinbase_stream_url,
+        rest_root=lambda settings: settings.coinbase_rest_url,
+        weight_per_minute=600,
+    ),
 }
 
 

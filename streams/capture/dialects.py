@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from streams.symbols import Listing
 from streams.venues.base import Assembler
 from streams.venues.binance.tape import BinanceDialect
+from streams.venues.coinbase.tape import CoinbaseDialect
 from tapeline.errors import ConfigError
 
 Purpose = Literal["instrument", "snapshot"]
@@ -39,7 +40,7 @@ class Dialect(Protocol):
         ...
 
 
-_DIALECTS: dict[str, Dialect] = {"binance": BinanceDialect()}
+_DIALECTS: dict[str, Dialect] = {"binance": BinanceDialect(), "coinbase": CoinbaseDialect()}
 
 
 def dialect_of(venue: str) -> Dialect:

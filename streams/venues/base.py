@@ -84,7 +84,10 @@ class Assembler(Protocol):
     """One venue's dialect, for all symbols of one connection set.
 
     Two sockets may feed one assembler at the same time (a new one is opened before the old
-    one reaches the venue's time limit): what both bring is passed on once.
+    one reaches the venue's time limit): what both bring is passed on once. Some venues number the
+    frames of each socket, so a driver says which one a frame came from: ``connection`` is a number
+    of its own choice, higher for each socket opened later. With one socket at a time it may leave
+    it out.
     """
 
     venue: str
@@ -96,7 +99,7 @@ class Assembler(Protocol):
         """Path and query of the websocket, below the venue's stream root."""
         ...
 
-    def connected(self, now_ms: int) -> list[Event]:
+    def connected(self, now_ms: int, connection: int = 0) -> list[Event]:
         """A socket is open. Ends in subscriptions and snapshot requests owed."""
         ...
 
@@ -104,11 +107,20 @@ class Assembler(Protocol):
         """The last socket is gone: `feed_status` for each symbol; books are no longer in sync."""
         ...
 
-    def receive(self, frame: str | bytes, ts_recv_ms: int) -> list[Event]:
+    def closed(self, connection: int, now_ms: int) -> list[Event]:
+        """One of several sockets is gone, and others go on."""
+        ...
+
+    def rests_on(self, connection: int) -> bool:
+        """Whether this socket is still needed, though a newer one has begun to deliver."""
+        ...
+
+    def receive(self, frame: str | bytes, ts_recv_ms: int, connection: int = 0) -> list[Event]:
         """Feed one frame as it came off the socket.
 
         Raises:
             FrameError: Not this venue's dialect: count it, keep the socket.
+            UnknownSymbol: The venue lists no such symbol (the driver reports it and goes on).
         """
         ...
 
@@ -144,7 +156,10 @@ class Assembler(Protocol):
         ...
 
     def resync(self, symbol: str, now_ms: int, reason: str) -> list[Event]:
-        """Distrust one symbol's book: `feed_status` gap, and a new snapshot is asked for."""
+        """Distrust one symbol's book: `feed_status` gap, and a new snapshot is asked for.
+
+        For the reason ``refresh`` the book is followed, without a word, until the snapshot comes.
+        """
         ...
 
     def snapshot(self, symbol: str, now_ms: int, reason: str) -> BookSnapshot | None:

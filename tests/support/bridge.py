@@ -144,7 +144,7 @@ class FakeAssembler:
     def stream_path(self) -> str:
         return "/stream"
 
-    def connected(self, now_ms: int) -> list[Event]:
+    def connected(self, now_ms: int, connection: int = 0) -> list[Event]:
         self.calls.append(("connected",))
         self.announced = False
         self.owed_frames += self.on_connect_frames
@@ -160,7 +160,13 @@ class FakeAssembler:
         self.books.clear()
         return [status(symbol, "disconnected", now_ms, reason) for symbol in self._symbols]
 
-    def receive(self, frame: str | bytes, ts_recv_ms: int) -> list[Event]:
+    def closed(self, connection: int, now_ms: int) -> list[Event]:
+        return []
+
+    def rests_on(self, connection: int) -> bool:
+        return False
+
+    def receive(self, frame: str | bytes, ts_recv_ms: int, connection: int = 0) -> list[Event]:
         self.counts.frames += 1
         said = msgspec.json.decode(frame)
         if "bad" in said:
