@@ -66,13 +66,13 @@ class BookFeed:
         if self.synced and connection < self.connection:
             market.counts.stale += 1
             return []
-        bids, asks = self._read(levels)
+        bids, asks = self._read_all(levels)
         events: list[Event] = []
         if market.rules is None and self._infer:
             prices = {level.price_level for level in levels}
             sizes = {level.new_quantity for level in levels}
             events.append(market.infer(prices, sizes, recv_ms))
-            bids, asks = self._read(levels)
+            bids, asks = self._read_all(levels)
         book = WireBook(market.px.exponent, market.sz.exponent)
         book.replace(bids, asks, seq)
         if book.crossed:
@@ -211,11 +211,35 @@ class BookFeed:
                 side = bids if level.side == "bid" else asks
                 side.append((px[level.price_level], sz[level.new_quantity]))
         except TooFine:
-            px_e = together(px, (level.price_level for level in levels))[1]
-            sz_e = together(sz, (level.new_quantity for level in levels))[1]
-            market.refine(px_e, sz_e)
+            self._refine(levels)
             return self._read(levels)
         return bids, asks
+
+    def _read_all(self, levels: list[Level]) -> tuple[Levels, Levels]:
+        """The same for a whole book: tens of thousands of levels, few of them seen before."""
+        market = self._market
+        sides = [[level for level in levels if level.side == side] for side in ("bid", "offer")]
+        try:
+            bids, asks = (
+                list(
+                    zip(
+                        market.px.many([level.price_level for level in side]),
+                        market.sz.many([level.new_quantity for level in side]),
+                        strict=True,
+                    )
+                )
+                for side in sides
+            )
+        except TooFine:
+            self._refine(levels)
+            return self._read_all(levels)
+        return bids, asks
+
+    def _refine(self, levels: list[Level]) -> None:
+        market = self._market
+        px_e = together(market.px, (level.price_level for level in levels))[1]
+        sz_e = together(market.sz, (level.new_quantity for level in levels))[1]
+        market.refine(px_e, sz_e)
 
 
 def crossing(book: WireBook) -> str:
