@@ -247,7 +247,11 @@ class Reader:
 
 
 def run(
-    tape: Tape, listings: Iterable[Listing], products: bytes, faults: Iterable[Fault], delay: int = 2
+    tape: Tape,
+    listings: Iterable[Listing],
+    products: bytes,
+    faults: Iterable[Fault],
+    delay: int = 2,
 ) -> Outcome:
     """Play a tape over a bad line, and then signs of life until all is well, or for five minutes.
 

@@ -120,8 +120,10 @@ class BookFeed:
 
     def instrument_known(self, now_ms: int) -> list[Event]:
         """The book of a symbol that nothing was known of can be told now."""
-        if not self.synced or self._told:
+        book, market = self.book, self._market
+        if book is None or not self.synced or self._told:
             return []
+        book.refine(market.px.exponent, market.sz.exponent)
         return self._tell(now_ms, "initial", now_ms)
 
     # --- trust ---
