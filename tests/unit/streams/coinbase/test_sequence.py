@@ -41,3 +41,11 @@ def test_repeats_here_and_there_are_no_run() -> None:
         assert sequence.step(number) is N
         if number > 10:
             assert sequence.step(number - 10) is R
+
+
+def test_the_same_frame_over_and_over_is_no_run() -> None:
+    sequence = Sequence()
+    for number in range(10):
+        sequence.step(number)
+    assert {sequence.step(4) for _ in range(2 * RESTART_FRAMES)} == {R}
+    assert sequence.step(10) is N

@@ -70,6 +70,19 @@ def test_each_socket_of_a_tape_has_its_own_numbers(tmp_path: Path) -> None:
     assert result.ok
 
 
+def test_a_book_whose_socket_closes_is_distrusted_though_another_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "tape.gz"
+    with CaptureWriter(path) as tape:
+        for conn in ("a", "b"):
+            tape.connect(conn, urls.STREAM_ROOT, NOW_MS)
+        tape.recv("b", heartbeat(0), NOW_MS)
+        tape.recv("a", book(0), NOW_MS + 1)
+        tape.close_socket("a", NOW_MS + 2)
+        tape.recv("b", level2(1), NOW_MS + 3)
+    result = check("coinbase", [path])
+    assert (result.counts.sequence_gaps, result.counts.resyncs, result.counts.stale) == (0, 1, 1)
+
+
 def test_a_file_with_a_hole_is_one_resync_and_mute_until_a_snapshot(tmp_path: Path) -> None:
     path = tmp_path / "tape.gz"
     with CaptureWriter(path) as tape:
