@@ -197,7 +197,6 @@ class Kline(Record, tag="kline", kw_only=True):
 
     Attributes:
         interval: The venue's word, such as ``1m``.
-        trades: 0 where the venue does not tell.
         closed: True when it will not change any more.
     """
 
