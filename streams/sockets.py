@@ -38,6 +38,8 @@ QUEUE_FRAMES: Final = 256
 
 TICK_S: Final = 0.1
 CLOSE_S: Final = 1.0
+HAND_OVER_S: Final = 15.0
+"""At most, for books that have to come anew on the new socket: megabytes each."""
 FRAMES_PER_WINDOW: Final = 3
 WINDOW_S: Final = 1.1
 """Frames that a socket sends in any such time. The strictest venue takes 5 messages a second: that
@@ -69,14 +71,15 @@ class _Leg:
     """One socket.
 
     Attributes:
+        number: Later sockets have higher ones.
         seen_s: When the last frame or pong came.
         settled: Set when it has delivered a frame, or ended.
         ended: Whether it is over.
         why: Why we end it, if we do.
     """
 
-    def __init__(self, ws: ClientConnection, now_s: float) -> None:
-        self.ws = ws
+    def __init__(self, ws: ClientConnection, number: int, now_s: float) -> None:
+        self.ws, self.number = ws, number
         self.opened_s = self.seen_s = now_s
         self.settled = asyncio.Event()
         self.over = asyncio.Event()
@@ -185,11 +188,19 @@ class SocketSource:
             if current is not None and not current.ended:
                 # Both are read; the old one goes when the new one has shown that it delivers.
                 await leg.settled.wait()
+                await self._handed_over(current, leg)
                 if leg.ended and not current.ended:
                     continue
                 await self._retire(current, why)
             current = leg
             why = await self._until_due(current)
+
+    async def _handed_over(self, old: _Leg, new: _Leg) -> None:
+        """Wait, but not for ever, until nothing rests on the old socket any more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER_S):
+                while self.assembler.rests_on(old.number) and not (old.ended or new.ended):  # noqa: ASYNC110
+                    await asyncio.sleep(TICK_S)
 
     async def _until_due(self, leg: _Leg) -> str:
         """Wait until a socket has ended or another one should take its place."""
@@ -236,11 +247,11 @@ class SocketSource:
             log.warning("feed.not_connected", venue=self.assembler.venue, error=error)
 
     def _adopt(self, ws: ClientConnection) -> _Leg:
-        leg = _Leg(ws, self._now_s())
-        self._legs.add(leg)
         self.counts.connects += 1
+        leg = _Leg(ws, self.counts.connects, self._now_s())
+        self._legs.add(leg)
         log.info("feed.connected", venue=self.assembler.venue, sockets=len(self._legs))
-        self._accept(self.assembler.connected(self._clock.now_ms()))
+        self._accept(self.assembler.connected(self._clock.now_ms(), leg.number))
         for frame in self.assembler.subscribe_frames():
             leg.owed.put_nowait(frame)
         self._pay()
@@ -276,7 +287,7 @@ class SocketSource:
         self.counts.frames += 1
         self.counts.last_frame_ms = now_ms
         try:
-            events = self.assembler.receive(frame, now_ms)
+            events = self.assembler.receive(frame, now_ms, leg.number)
         except UnknownSymbol as exc:
             self._unlisted(exc)
         except FeedError as exc:
@@ -308,6 +319,8 @@ class SocketSource:
             for task in self._asking:
                 task.cancel()
             self._accept(self.assembler.disconnected(self._clock.now_ms(), why))
+        else:
+            self._accept(self.assembler.closed(leg.number, self._clock.now_ms()))
 
     async def _close_all(self) -> None:
         """Say goodbye on all sockets, and that there are none."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from streams.events import SYMBOL_PATTERN
 from tapeline.errors import ConfigError
 
-VENUES = ("binance", "kraken")
+VENUES = ("binance", "coinbase", "kraken")
 """Venues that have an adapter."""
 
 _EXPECTED = (

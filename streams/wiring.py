@@ -12,6 +12,7 @@ from streams.sockets import SocketSource
 from streams.symbols import Listing
 from streams.venues.base import Assembler
 from streams.venues.binance.assembler import BinanceAssembler
+from streams.venues.coinbase.assembler import CoinbaseAssembler
 from streams.venues.kraken import urls as kraken
 from streams.venues.kraken.assembler import KrakenAssembler
 from tapeline.clock import Clock
@@ -44,6 +45,12 @@ WIRINGS: Final = {
         rest_root=lambda settings: settings.binance_rest_url,
         weight_per_minute=6_000,
         used_weight_header="X-MBX-USED-WEIGHT-1M",
+    ),
+    "coinbase": Wiring(
+        assembler=lambda ours, _: CoinbaseAssembler(ours),
+        stream_root=lambda settings: settings.coinbase_stream_url,
+        rest_root=lambda settings: settings.coinbase_rest_url,
+        weight_per_minute=600,
     ),
     "kraken": Wiring(
         assembler=lambda ours, _: KrakenAssembler(ours),

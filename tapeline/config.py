@@ -277,6 +277,12 @@ class Settings(BaseSettings):
     binance_rest_url: str = Field(
         "https://data-api.binance.vision", description="Binance REST root."
     )
+    coinbase_stream_url: str = Field(
+        "wss://advanced-trade-ws.coinbase.com", description="Coinbase websocket root."
+    )
+    coinbase_rest_url: str = Field(
+        "https://api.coinbase.com/api/v3/brokerage", description="Coinbase REST root."
+    )
     kraken_stream_url: str = Field(
         "wss://ws.kraken.com", description="Kraken websocket root; its version is added."
     )

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from streams.symbols import Listing
 from streams.venues.base import Assembler
 from streams.venues.binance.tape import BinanceDialect
+from streams.venues.coinbase.tape import CoinbaseDialect
 from streams.venues.kraken.tape import KrakenDialect
 from tapeline.errors import ConfigError
 
@@ -40,7 +41,11 @@ class Dialect(Protocol):
         ...
 
 
-_DIALECTS: dict[str, Dialect] = {"binance": BinanceDialect(), "kraken": KrakenDialect()}
+_DIALECTS: dict[str, Dialect] = {
+    "binance": BinanceDialect(),
+    "coinbase": CoinbaseDialect(),
+    "kraken": KrakenDialect(),
+}
 
 
 def dialect_of(venue: str) -> Dialect:

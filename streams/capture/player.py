@@ -95,7 +95,8 @@ class Player:
         self.problems: list[str] = []
         self.problem_count = 0
         self._assembler, self._dialect, self._files = assembler, dialect, files
-        self._sockets: set[str] = set()
+        self._sockets: dict[str, int] = {}  # to the number that the assembler knows it by
+        self._opened = 0
         self._now_ms = 0
         self._waiting: list[HttpRequest] = []
         self._replies: dict[tuple[str, str], deque[Entry]] = {}
@@ -157,17 +158,20 @@ class Player:
                 self._keep(*request, entry)
 
     def _connect(self, conn: str) -> tuple[int, list[Event]]:
-        self._sockets.add(conn)
-        return self._now_ms, self._assembler.connected(self._now_ms)
+        self._opened += 1
+        self._sockets[conn] = self._opened
+        return self._now_ms, self._assembler.connected(self._now_ms, self._opened)
 
     def _disconnect(self, conn: str, reason: str) -> Iterator[tuple[int, list[Event]]]:
-        self._sockets.discard(conn)
-        if not self._sockets:
+        connection = self._sockets.pop(conn, 0)
+        if self._sockets:
+            yield self._now_ms, self._assembler.closed(connection, self._now_ms)
+        else:
             self._waiting.clear()
             yield self._now_ms, self._assembler.disconnected(self._now_ms, reason)
 
     def _receive(self, entry: Entry) -> list[Event]:
-        return self._assembler.receive(entry.data, self._now_ms)
+        return self._assembler.receive(entry.data, self._now_ms, self._sockets[entry.conn])
 
     def _only_waiting(self, purpose: Purpose, entry: Entry) -> str:
         """The symbol that a reply without an address is about."""

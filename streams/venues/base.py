@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from streams.events import BookSnapshot, Event, Instrument
+from streams.events import BookSnapshot, Event, Instrument, kind_of
 from streams.symbols import Listing
 
 
@@ -85,12 +85,22 @@ class AssemblerCounts:
     events: dict[str, int] = field(default_factory=dict)
     """Events passed on, by kind."""
 
+    def passed(self, made: list[Event]) -> list[Event]:
+        """Count these, and return them."""
+        for event in made:
+            kind = kind_of(event)
+            self.events[kind] = self.events.get(kind, 0) + 1
+        return made
+
 
 class Assembler(Protocol):
     """One venue's dialect, for all symbols of one connection set.
 
     Two sockets may feed one assembler at the same time (a new one is opened before the old
-    one reaches the venue's time limit): what both bring is passed on once.
+    one reaches the venue's time limit): what both bring is passed on once. Some venues number the
+    frames of each socket, so a driver says which one a frame came from: ``connection`` is a number
+    of its own choice, higher for each socket opened later. With one socket at a time it may leave
+    it out.
     """
 
     venue: str
@@ -102,7 +112,7 @@ class Assembler(Protocol):
         """Path and query of the websocket, below the venue's stream root."""
         ...
 
-    def connected(self, now_ms: int) -> list[Event]:
+    def connected(self, now_ms: int, connection: int = 0) -> list[Event]:
         """A socket is open. Ends in subscriptions and snapshot requests owed."""
         ...
 
@@ -110,11 +120,20 @@ class Assembler(Protocol):
         """The last socket is gone: `feed_status` for each symbol; books are no longer in sync."""
         ...
 
-    def receive(self, frame: str | bytes, ts_recv_ms: int) -> list[Event]:
+    def closed(self, connection: int, now_ms: int) -> list[Event]:
+        """One of several sockets is gone, and others go on."""
+        ...
+
+    def rests_on(self, connection: int) -> bool:
+        """Whether this socket is still needed, though a newer one has begun to deliver."""
+        ...
+
+    def receive(self, frame: str | bytes, ts_recv_ms: int, connection: int = 0) -> list[Event]:
         """Feed one frame as it came off the socket.
 
         Raises:
             FrameError: Not this venue's dialect: count it, keep the socket.
+            UnknownSymbol: The venue lists no such symbol (the driver reports it and goes on).
         """
         ...
 
@@ -157,7 +176,8 @@ class Assembler(Protocol):
         """Distrust one symbol's book: `feed_status` gap, and a new snapshot is asked for.
 
         With the reason ``refresh`` a book in sync stays so, where the venue lets it be checked
-        against a snapshot while its diffs go on.
+        against a snapshot while its diffs go on. Nothing is said
+        of it until then.
         """
         ...
 

@@ -7,7 +7,8 @@ below runs for the fourth only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from math import gcd
 from typing import Final
 
@@ -91,6 +92,27 @@ class Scale(dict[str, int]):
             self.clear()
         self[text] = value
         return value
+
+    def many(self, texts: Sequence[str]) -> list[int]:
+        """``[self[text] for text in texts]`` of a whole book: quicker, and the cache is kept.
+
+        Raises:
+            As reading each of them.
+        """
+        digits = -self.exponent
+        joined = f",{','.join(texts)},"
+        # int() alone would take "1_0", " 1" and other scripts' digits; a comma it refuses.
+        plain = joined.isascii() and not joined.encode().translate(None, b"0123456789.,")
+        if plain and not any(wrong in joined for wrong in (",,", ",.", ".,")):
+            parts = [text.partition(".") for text in texts]
+            if max(len(fraction) for _, _, fraction in parts) <= digits:
+                with suppress(ValueError):
+                    values = [
+                        int(whole + fraction.ljust(digits, "0")) for whole, _, fraction in parts
+                    ]
+                    if self.least <= min(values) and max(values) <= VALUE_MAX:
+                        return values
+        return [self[text] for text in texts]
 
     def _digits(self, text: str) -> str:
         """The digits of a text of any other form; of no number at all, something that is none."""

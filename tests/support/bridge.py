@@ -121,6 +121,8 @@ class FakeAssembler:
         owed_frames, owed_requests: Returned once, as a venue's assembler does.
         calls: What the driver told it.
         announced: Whether it wants a new socket.
+        told_of: What of which socket: ("connected", "frame" or "closed", its number).
+        needed: Sockets that something still rests on.
     """
 
     venue = VENUE
@@ -133,6 +135,8 @@ class FakeAssembler:
         self.owed_requests: list[HttpRequest] = []
         self.calls: list[tuple[str, ...]] = []
         self.announced = False
+        self.told_of: list[tuple[str, int]] = []
+        self.needed: set[int] = set()
         self.live = False
         self.on_connect_requests: list[HttpRequest] = []
         self.on_connect_frames: list[str] = []
@@ -147,8 +151,9 @@ class FakeAssembler:
     def stream_path(self) -> str:
         return "/stream"
 
-    def connected(self, now_ms: int) -> list[Event]:
+    def connected(self, now_ms: int, connection: int = 0) -> list[Event]:
         self.calls.append(("connected",))
+        self.told_of.append(("connected", connection))
         self.announced = False
         self.owed_frames += self.on_connect_frames
         if self.live:
@@ -163,8 +168,16 @@ class FakeAssembler:
         self.books.clear()
         return [status(symbol, "disconnected", now_ms, reason) for symbol in self._symbols]
 
-    def receive(self, frame: str | bytes, ts_recv_ms: int) -> list[Event]:
+    def closed(self, connection: int, now_ms: int) -> list[Event]:
+        self.told_of.append(("closed", connection))
+        return [status(symbol, "gap", now_ms, "restart") for symbol in self._symbols]
+
+    def rests_on(self, connection: int) -> bool:
+        return connection in self.needed
+
+    def receive(self, frame: str | bytes, ts_recv_ms: int, connection: int = 0) -> list[Event]:
         self.counts.frames += 1
+        self.told_of.append(("frame", connection))
         said = msgspec.json.decode(frame)
         if "bad" in said:
             self.counts.errors += 1

@@ -25,7 +25,6 @@ from streams.venues.binance.depth import Join
 from streams.venues.binance.feed import SymbolFeed
 from streams.venues.binance.instruments import instrument_of
 from streams.venues.binance.payloads import BARE, COMBINED, PAYLOADS, Decode
-from streams.venues.binance.requests import RequestQueue
 from streams.venues.binance.schema import (
     VENUE,
     AnyFrame,
@@ -36,6 +35,7 @@ from streams.venues.binance.schema import (
 from streams.venues.binance.streams import Subscriptions
 from streams.venues.market import Market
 from streams.venues.ordering import LATE_MS
+from streams.venues.requests import RequestQueue
 from tapeline.errors import ConfigError, FrameError, UnknownSymbol
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class BinanceAssembler:
 
     # --- the connection ---
 
-    def connected(self, now_ms: int) -> list[Event]:
+    def connected(self, now_ms: int, connection: int = 0) -> list[Event]:
         """A socket is open. Only the first one restarts the books."""
         self._wants_new_socket = False
         if self._live:
@@ -181,7 +181,15 @@ class BinanceAssembler:
             events.append(feed.market.status("disconnected", now_ms, reason))
         return self._passed(events)
 
-    def receive(self, frame: str | bytes, ts_recv_ms: int) -> list[Event]:
+    def closed(self, connection: int, now_ms: int) -> list[Event]:
+        """Nothing: diffs have the ids of the book, whatever socket brings them."""
+        return []
+
+    def rests_on(self, connection: int) -> bool:
+        """Never, for the same reason."""
+        return False
+
+    def receive(self, frame: str | bytes, ts_recv_ms: int, connection: int = 0) -> list[Event]:
         """Feed one frame, raw or combined.
 
         Raises:

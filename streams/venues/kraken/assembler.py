@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.events import BookSnapshot, Event, Instrument, kind_of
+from streams.events import BookSnapshot, Event, Instrument
 from streams.symbols import Listing
 from streams.venues.base import AssemblerCounts, HttpRequest
 from streams.venues.kraken import urls
@@ -129,7 +129,7 @@ class KrakenAssembler:
 
     # --- the connection ---
 
-    def connected(self, now_ms: int) -> list[Event]:
+    def connected(self, now_ms: int, connection: int = 0) -> list[Event]:
         """A socket is open. Only the first one restarts the books."""
         if self._live:
             for feed in self._feeds.values():
@@ -158,7 +158,15 @@ class KrakenAssembler:
             events.append(feed.market.status("disconnected", now_ms, reason))
         return self._passed(events)
 
-    def receive(self, frame: str | bytes, ts_recv_ms: int) -> list[Event]:
+    def closed(self, connection: int, now_ms: int) -> list[Event]:
+        """One of several sockets is gone: each carries everything, so nothing is missing."""
+        return []
+
+    def rests_on(self, connection: int) -> bool:
+        """No book does on one socket alone."""
+        return False
+
+    def receive(self, frame: str | bytes, ts_recv_ms: int, connection: int = 0) -> list[Event]:
         """Feed one frame.
 
         A frame that may have been about a book and can't be read has that book distrusted: the
@@ -196,8 +204,7 @@ class KrakenAssembler:
 
     def tick(self, now_ms: int) -> list[Event]:
         """What is still to be said of a frame that was refused, and what was not answered."""
-        events = self._ask_again(now_ms) if now_ms >= self._asks.next_ms else []
-        return self._passed(events)
+        return self._passed(self._ask_again(now_ms) if now_ms >= self._asks.next_ms else [])
 
     # --- symbols ---
 
@@ -226,12 +233,11 @@ class KrakenAssembler:
 
     def resync(self, symbol: str, now_ms: int, reason: str) -> list[Event]:
         """Distrust one symbol's book; for the reason ``refresh`` it is followed meanwhile."""
-        book = self._feeds[symbol].book
+        book, events = self._feeds[symbol].book, list[Event]()
         if reason == "refresh" and book.synced:
             book.refresh(now_ms)
-            events: list[Event] = []
         else:
-            events = book.distrust(reason, "a new snapshot was asked for", now_ms)
+            events += book.distrust(reason, "a new snapshot was asked for", now_ms)
         return self._passed(events + self._ask_again(now_ms))
 
     def snapshot(
@@ -490,11 +496,5 @@ class KrakenAssembler:
         return [event for feed in found for event in feed.book.unreadable(now_ms)]
 
     def _passed(self, events: list[Event]) -> list[Event]:
-        if self._late:
-            late, self._late = self._late, []
-            events = late + events
-        passed = self.counts.events
-        for event in events:
-            kind = kind_of(event)
-            passed[kind] = passed.get(kind, 0) + 1
-        return events
+        late, self._late = self._late, []
+        return self.counts.passed(late + events)

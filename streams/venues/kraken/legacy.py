@@ -42,14 +42,14 @@ def look(frame: str) -> tuple[str, str]:
 class TapeAssembler(KrakenAssembler):
     """`KrakenAssembler` that reads frames of v1 as well: for recordings, which may be of either."""
 
-    def receive(self, frame: str | bytes, ts_recv_ms: int) -> list[Event]:
+    def receive(self, frame: str | bytes, ts_recv_ms: int, connection: int = 0) -> list[Event]:
         """Feed one frame of v2 or v1.
 
         Raises:
             FrameError: Of neither dialect, or a value that can't be.
         """
         if not isinstance(frame, str) or not look(frame)[0]:
-            return super().receive(frame, ts_recv_ms)
+            return super().receive(frame, ts_recv_ms, connection)
         self.counts.frames += 1
         if not frame.startswith("["):
             return self._passed([])

@@ -50,12 +50,14 @@ def test_texts_read_together_share_an_exponent_and_lose_nothing(
     assert shared <= exponent
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["-1.00000000", "-0.5", "+1.00000000", "NaN", "Infinity", "1e5", "", ".", "5.", ".5",
-     ".50000000", " 1.00000000", "1_0.00000000", "1 0.00000000", "1.0.00000000", "0x10",
-     "٣.00000000", "1.٣", "²", "1,5", "9" * 41, "1." + "0" * 5_000, "1.0000000x"],
-)  # fmt: skip
+NO_NUMBERS = [
+    "-1.00000000", "-0.5", "+1.00000000", "NaN", "Infinity", "1e5", "", ".", "5.", ".5",
+    ".50000000", " 1.00000000", "1_0.00000000", "1 0.00000000", "1.0.00000000", "0x10",
+    "٣.00000000", "1.٣", "²", "1,5", "9" * 41, "1." + "0" * 5_000, "1.0000000x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
 def test_what_is_no_plain_decimal_number_is_refused_by_name(text: str) -> None:
     for exponent in (0, -2, -8):
         with pytest.raises(FrameError) as caught:
@@ -134,3 +136,30 @@ def test_a_limit_of_its_own_is_kept_by_inference_too() -> None:
         common_step(fine, "price")
     with pytest.raises(FrameError, match="over 10 decimals"):
         Scale("price", 1, decimals_max=10)["0.00000000001"]
+
+
+@given(st.lists(UNITS, max_size=6), st.integers(-8, 0), st.integers(0, 8), st.integers(0, 1))
+def test_many_at_once_are_read_as_one_by_one(
+    units: list[int], exponent: int, places: int, least: int
+) -> None:
+    texts = [printed(u, places) for u in units]
+    assert _outcome(Scale("size", least, exponent), texts, at_once=True) == _outcome(
+        Scale("size", least, exponent), texts, at_once=False
+    )
+
+
+@pytest.mark.parametrize("text", [*NO_NUMBERS, "0", "0.00", str(VALUE_MAX + 1), "5", "1.50"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_among_many_what_is_wrong_is_refused_as_if_alone(text: str, place: int) -> None:
+    texts = ["1.25", "2"]
+    texts.insert(place, text)
+    for exponent in (0, -2, -8):
+        outcomes = [_outcome(Scale("price", 1, exponent), texts, at_once=b) for b in (True, False)]
+        assert outcomes[0] == outcomes[1]
+
+
+def _outcome(scale: Scale, texts: list[str], *, at_once: bool) -> object:
+    try:
+        return scale.many(texts) if at_once else [scale[text] for text in texts]
+    except (FrameError, TooFine) as error:
+        return type(error), str(error)

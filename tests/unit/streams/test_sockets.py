@@ -285,6 +285,36 @@ async def test_the_old_socket_stays_until_the_new_one_delivers() -> None:
         assert b.sink.said.count("event") == 3
 
 
+async def test_the_old_socket_stays_while_something_rests_on_it() -> None:
+    """Of a venue that numbers each socket's frames, a book moves by a new snapshot only."""
+
+    def lean(_: Venue, assembler: FakeAssembler) -> None:
+        assembler.needed = {1}
+
+    async with bench(replace(FAST, life=0.3), setup=lean) as b:
+        await b.until(lambda: ("frame", 2) in b.assembler.told_of)
+        await asyncio.sleep(0.2)
+        assert len(b.venue.open) == 2
+        b.assembler.needed.clear()
+        await b.until(lambda: ("closed", 1) in b.assembler.told_of)
+        assert "gap:restart" in b.sink.said
+        assert b.assembler.told_of[:4] == [
+            ("connected", 1), ("frame", 1), ("connected", 2), ("frame", 2),
+        ]  # fmt: skip
+
+
+async def test_a_successor_that_dies_while_something_rests_on_the_old_one_is_replaced() -> None:
+    def lean(_: Venue, assembler: FakeAssembler) -> None:
+        assembler.needed = {1}
+
+    async with bench(replace(FAST, life=0.3), setup=lean) as b:
+        await b.until(lambda: ("frame", 2) in b.assembler.told_of)
+        b.venue.clients[1].transport.abort()
+        await b.until(lambda: ("frame", 3) in b.assembler.told_of)
+        assert b.venue.clients[0] in b.venue.open
+        assert ("closed", 2) in b.assembler.told_of
+
+
 async def test_a_successor_that_dies_before_it_delivers_is_tried_again() -> None:
     async with bench(replace(FAST, life=0.3)) as b:
         await b.until(lambda: "event" in b.sink.said)

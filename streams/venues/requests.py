@@ -22,6 +22,26 @@ request budget of all others."""
 Key = tuple[str, str]
 
 
+class Repeats:
+    """How long the same question has to wait, by how often it was asked of late."""
+
+    def __init__(self) -> None:
+        self._asked_ms: dict[Key, deque[int]] = {}
+
+    def wait_ms(self, key: Key, now_ms: int) -> int:
+        """Note that it is asked; 0 if that may be at once."""
+        asked = self._asked_ms.setdefault(key, deque())
+        while asked and not 0 <= now_ms - asked[0] <= REPEAT_WINDOW_MS:
+            asked.popleft()
+        repeats = len(asked) - FREE_REPEATS
+        asked.append(now_ms)
+        return min(REPEAT_MS << min(repeats, 16), BACKOFF_MAX_MS) if repeats >= 0 else 0
+
+    def forget(self, key: Key) -> None:
+        """It was never asked."""
+        self._asked_ms.pop(key, None)
+
+
 class RequestQueue:
     """What to ask the venue, and when. A driver takes requests and settles or fails them."""
 
@@ -29,7 +49,7 @@ class RequestQueue:
         self._owed: list[HttpRequest] = []
         self._pending: set[Key] = set()  # owed, or taken and not answered yet
         self._failures: dict[Key, int] = {}
-        self._asked_ms: dict[Key, deque[int]] = {}
+        self._repeats = Repeats()
         self._barred_until_ms = 0
 
     def owe(self, request: HttpRequest, now_ms: int) -> None:
@@ -37,12 +57,7 @@ class RequestQueue:
         key = _key(request)
         if key in self._pending:
             return
-        asked = self._asked_ms.setdefault(key, deque())
-        while asked and not 0 <= now_ms - asked[0] <= REPEAT_WINDOW_MS:
-            asked.popleft()
-        repeats = len(asked) - FREE_REPEATS
-        wait_ms = min(REPEAT_MS << min(repeats, 16), BACKOFF_MAX_MS) if repeats >= 0 else 0
-        asked.append(now_ms)
+        wait_ms = self._repeats.wait_ms(key, now_ms)
         self._add(request, now_ms + wait_ms if wait_ms else request.not_before_ms)
 
     def settle(self, request: HttpRequest) -> bool:
@@ -92,7 +107,7 @@ class RequestQueue:
             key = purpose, venue_symbol
             self._pending.discard(key)
             self._failures.pop(key, None)
-            self._asked_ms.pop(key, None)
+            self._repeats.forget(key)
 
     def forget(self) -> None:
         """Nothing asked so far matters any more; a ban still does."""

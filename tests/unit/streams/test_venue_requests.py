@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.venues.base import HttpRequest
-from streams.venues.binance.requests import (
+from streams.venues.requests import (
     BACKOFF_MAX_MS,
     BACKOFF_MS,
     FREE_REPEATS,

@@ -1,0 +1,1 @@
+"""Coinbase Advanced Trade: wire types, addresses and the assembler of its market data."""
