@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
+from typing import Any
 
 import pytest
 
+from agents import tail
 from agents.batches import Batch
 from agents.tail import Tail
 from streams.topics import bootstrap_servers
@@ -107,3 +109,27 @@ async def test_offsets_that_the_topic_does_not_have_are_told_of(
     await eventually(told, what="the partition without that offset")
     assert reading.tail.fed() == {1}
     await reading.has(1, [0, 1, 2, 3, 4])
+
+
+async def test_what_a_reading_lost_is_read_again(
+    one: Installation, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever lost it: nothing is given before it."""
+    fetched, lost = tail.fetched_chunks, [False]
+
+    async def lose_one(*args: Any) -> Any:
+        found = await fetched(*args)
+        if found and not lost[0] and reading.given[0]:
+            lost[0] = True
+            return {}
+        return found
+
+    monkeypatch.setattr(tail, "fetched_chunks", lose_one)
+    await write(one, 0, 3)
+    reading.tail.feed({0: 0})
+    await reading.has(0, [0, 1, 2])
+    for _ in range(3):
+        await write(one, 0, 3)
+        await asyncio.sleep(0.05)
+    await reading.has(0, list(range(12)))
+    assert lost == [True]

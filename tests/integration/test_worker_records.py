@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -288,3 +289,26 @@ async def test_a_large_report_is_split(one: Installation, redis: Client) -> None
     assert report["depth"] == heavy["depth"]
     assert not await redis.exists(heavy_key)
     assert await redis.keys("events:*") == []  # the switch is off
+
+
+async def test_what_a_reading_lost_is_read_again(
+    one: Installation, redis: Client, tmp_path: Path
+) -> None:
+    """Whatever lost it: reading went on behind it, and nothing assigns anew."""
+    begin = tmp_path / "begin"
+    worker = await one.worker(fault="lost_reading", fault_file=str(begin))
+    await worker.ready()
+    tape = opened()
+    await report_at(redis, (await one.write_tape(tape.records))[-1], worker=worker)
+    begin.touch()
+    offset = -1
+    for nth in range(20):
+        written = len(tape.records)
+        for _ in range(5):
+            tape.wait(1).trade(6_000_000 + nth, 5)
+        offset = (await one.write_tape(tape.records[written:]))[-1]
+    report = await report_at(redis, offset, worker=worker)
+    metrics = await worker.metrics()
+    assert metrics["tapeline_engine_events_total{event=sought_again}"] == 1
+    assert report["flow"]["trade_count"] == 100
+    assert report["gaps"]["count"] == 0

@@ -19,10 +19,12 @@ from aiokafka.consumer.fetcher import Fetcher
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
+from agents import transport
 from agents import worker as workers
 from agents.ledger import CommitLedger
 from agents.main import faust_app
 from agents.transport import BatchConsumer
+from streams.chunks import Chunk
 from tables.changelog import Checkpoint
 from tables.engine import Engine
 
@@ -165,6 +167,21 @@ def queued_checkpoint() -> None:
     workers.Worker._send_changelog = stop_first  # type: ignore[method-assign]
 
 
+def lost_reading() -> None:
+    """What one fetch brought is given to nobody, and reading goes on behind it."""
+    fetched, lost = transport.fetched_chunks, False
+
+    async def lose_one(fetcher: Any, partitions: Any, *rest: Any) -> Any:
+        nonlocal lost
+        found = await fetched(fetcher, partitions, *rest)
+        if not lost and begun() and any(isinstance(chunk, Chunk) for chunk in found.values()):
+            lost = True
+            return {}
+        return found
+
+    transport.fetched_chunks = lose_one
+
+
 # --- safeguards taken away -----------------------------------------------------------------------
 
 
@@ -230,6 +247,7 @@ FAULTS = {
         late_acknowledgement,
         queued_checkpoint,
         no_commits,
+        lost_reading,
         no_offset_gate,
         commit_before_the_checkpoint,
         no_batch_bookkeeping,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.batches import Kept, batch_of
+from agents.batches import Kept, batch_of, batches_of
+from streams.chunks import Chunk
 
 
 @given(
@@ -26,3 +29,23 @@ def test_a_batch_holds_what_it_is_made_of(keys: list[bytes | None], holes: list[
 
 def test_of_nothing_there_is_none() -> None:
     assert batch_of(0, iter(())) is None
+
+
+@given(
+    offsets=st.lists(st.integers(5, 60), min_size=1, max_size=20, unique=True).map(sorted),
+    most=st.integers(1, 7),
+    behind=st.integers(0, 3),
+)
+def test_batches_of_a_chunk_leave_no_offset_between_them(
+    offsets: list[int], most: int, behind: int
+) -> None:
+    """Offsets without a record, before, between and behind, are some batch's, too."""
+    ends = offsets[-1] + 1 + behind
+    chunk = Chunk(3, 2, ends, [[Kept(at, b"A", b"") for at in offsets]])
+    batches = [*batches_of(chunk, most)]
+    assert [r.offset for batch in batches for r in batch.records()] == offsets
+    assert batches[0].from_offset == 2
+    assert all(a.to_offset == b.from_offset for a, b in pairwise(batches))
+    # Nobody looks ahead: a full last batch does not know that it is the last.
+    full = len(offsets) % most == 0
+    assert batches[-1].to_offset == (offsets[-1] + 1 if full else ends)
