@@ -28,6 +28,7 @@ LOAD_S: Final = 5.0
 POLL_MS: Final = 500
 FETCH_WAIT_MS: Final = 100
 RETRY_S: Final = 5.0
+STOP_S: Final = 1.0
 
 log = get_logger("following")
 
@@ -111,4 +112,7 @@ class Following:
             await consumer.seek_to_beginning(tp)
             yield consumer, tp
         finally:
-            await consumer.stop()
+            # Without a broker aiokafka waits for what it has asked of it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await consumer.stop()

@@ -32,7 +32,7 @@ async def test_applying_twice_changes_nothing_the_second_time(kafka_url: str) ->
     wanted = own_plan()
     async with topics.admin_of(kafka_url) as admin:
         first = await topics.apply(admin, wanted)
-        assert len(first.create) == len(wanted) == 13
+        assert len(first.create) == len(wanted) == 14
         assert first.unknown == {}
         second = await topics.apply(admin, wanted)
         assert not second

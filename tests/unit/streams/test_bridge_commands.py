@@ -272,7 +272,7 @@ async def test_what_the_connection_does_not_carry_is_undone_too(
 
 
 async def test_a_start_follows_the_set_that_was_kept(
-    broker: FakeBroker, scripts: FakeScripts, capsys: pytest.CaptureFixture[str]
+    broker: FakeBroker, scripts: FakeScripts
 ) -> None:
     async with running() as r:
         r.log.put(command("unsubscribe", BTC), command("subscribe", "SOLUSDT"))
@@ -282,7 +282,9 @@ async def test_a_start_follows_the_set_that_was_kept(
         assert r.bridge.feeds["binance"].routing_version == 3
         assert ("connected",) in r.sockets.assembler.calls
         assert r.sockets.assembler.calls[0] == ("remove", BTC), "before any socket is opened"
-    assert "symbols.overruled" in capsys.readouterr().out
+        assert r.bridge.subscriptions is not None
+        (overruled,) = r.bridge.subscriptions.routing.overruled()
+        assert overruled.symbol == BTC
 
 
 async def test_a_broker_that_is_away_does_not_keep_the_venues_waiting(
