@@ -54,6 +54,36 @@ static inline int64_t as_int64(PyObject *number) {
     return overflow == 0 ? value : overflow > 0 ? INT64_MAX : INT64_MIN;
 }
 
+/* An attribute that is an int of 64 bits; false where it is something else, or an error is set. */
+static inline bool number(PyObject *owner, PyObject *name, int64_t *value) {
+    PyObject *found = PyObject_GetAttr(owner, name);
+    int overflow = 1;
+    if (found == NULL)
+        return false;
+    if (PyLong_CheckExact(found))
+        *value = PyLong_AsLongLongAndOverflow(found, &overflow);
+    Py_DECREF(found);
+    return overflow == 0;
+}
+
+/* What a `streams.ladder.Ladder` is made of. */
+typedef struct {
+    PyObject *sizes, *prices;
+} Side;
+
+/* The side of a book that an attribute names; false where it is not made as it should be. */
+static inline bool side_of(PyObject *book, PyObject *name, PyObject *sizes, PyObject *prices,
+                           Side *side) {
+    PyObject *ladder = PyObject_GetAttr(book, name);
+    if (ladder == NULL)
+        return false;
+    side->sizes = PyObject_GetAttr(ladder, sizes);
+    side->prices = PyObject_GetAttr(ladder, prices);
+    Py_DECREF(ladder);
+    return side->sizes != NULL && side->prices != NULL && PyDict_CheckExact(side->sizes)
+           && PyList_CheckExact(side->prices);
+}
+
 /* The place of a price, or where it would stand: `bisect_left`. */
 static inline Py_ssize_t place_of(PyObject *prices, int64_t px) {
     Py_ssize_t low = 0, high = PyList_GET_SIZE(prices);

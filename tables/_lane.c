@@ -127,10 +127,6 @@ static bool read_delta(PyObject *raw, PyObject *opening, Room *room, Delta *delt
 /* --- the engine, as far as it is needed ------------------------------------------------------- */
 
 typedef struct {
-    PyObject *sizes, *prices; /* of a `streams.ladder.Ladder` */
-} Side;
-
-typedef struct {
     PyObject *engine, *book, *spoof, *iceberg, *spoofs, *icebergs, *fresh;
     Side bids, asks;
     int64_t feed_token, feed_seq, newest_ms, second_ends_ms, last_change_ms, px_e, sz_e, large;
@@ -142,34 +138,11 @@ typedef struct {
     Room *room;
 } Run;
 
-/* An attribute that is an int of 64 bits; false without an error where it is something else. */
-static bool number(PyObject *owner, PyObject *name, int64_t *value) {
-    PyObject *found = PyObject_GetAttr(owner, name);
-    int overflow = 1;
-    if (found == NULL)
-        return false;
-    if (PyLong_Check(found))
-        *value = PyLong_AsLongLongAndOverflow(found, &overflow);
-    Py_DECREF(found);
-    return overflow == 0;
-}
-
 static bool set_number(PyObject *owner, PyObject *name, int64_t value) {
     PyObject *boxed = PyLong_FromLongLong(value);
     int failed = boxed == NULL ? -1 : PyObject_SetAttr(owner, name, boxed);
     Py_XDECREF(boxed);
     return failed == 0;
-}
-
-static bool side_of(PyObject *book, PyObject *name, Side *side) {
-    PyObject *ladder = PyObject_GetAttr(book, name);
-    if (ladder == NULL)
-        return false;
-    side->sizes = PyObject_GetAttr(ladder, s_sizes);
-    side->prices = PyObject_GetAttr(ladder, s_prices);
-    Py_DECREF(ladder);
-    return side->sizes != NULL && side->prices != NULL && PyDict_Check(side->sizes)
-           && PyList_Check(side->prices);
 }
 
 static void close_run(Run *run) {
@@ -210,7 +183,7 @@ static bool open_run(PyObject *engine, Room *room, Run *run) {
     run->large = PyLong_AsLongLongAndOverflow(run->large_least, &overflow);
     if (overflow)
         run->large = INT64_MAX; /* nothing grows by as much */
-    if (!side_of(run->book, s_bids, &run->bids) || !side_of(run->book, s_asks, &run->asks)
+    if (!side_of(run->book, s_bids, s_sizes, s_prices, &run->bids) || !side_of(run->book, s_asks, s_sizes, s_prices, &run->asks)
         || (run->spoof = PyObject_GetAttr(engine, s_spoof)) == NULL
         || (run->spoofs = PyObject_GetAttr(run->spoof, s_watched)) == NULL
         || (run->iceberg = PyObject_GetAttr(engine, s_iceberg)) == NULL

@@ -93,6 +93,12 @@ class AssemblerCounts:
         return made
 
 
+def excerpt(frame: str | bytes) -> str:
+    """The begin of a frame, to be shown in an error."""
+    text = frame if isinstance(frame, str) else frame[:200].decode("utf-8", "replace")
+    return text if len(text) <= 120 else f"{text[:120]}..."
+
+
 class Assembler(Protocol):
     """One venue's dialect, for all symbols of one connection set.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from streams.events import FeedState, FeedStatus, Instrument
+from streams.book import WireBook
+from streams.events import BookSnapshot, FeedState, FeedStatus, Instrument
 from streams.symbols import Listing
 from streams.venues.base import AssemblerCounts
 from streams.venues.decimals import DECIMALS_MAX, Scale, common_step
@@ -76,6 +77,24 @@ class Market:
             return venue_ms
         self.counts.ts_replaced += 1
         return recv_ms
+
+    def record(
+        self, book: WireBook, now_ms: int, reason: str, seq: int | None = None
+    ) -> BookSnapshot:
+        """A book as one record; ``seq`` where the venue numbers its books."""
+        bids, asks = book.levels()
+        return BookSnapshot(
+            venue=self.venue,
+            symbol=self.symbol,
+            ts_event_ms=now_ms,
+            ts_recv_ms=now_ms,
+            seq=seq,
+            px_e=book.px_e,
+            sz_e=book.sz_e,
+            bids=bids,
+            asks=asks,
+            reason=reason,
+        )
 
     def status(
         self, status: FeedState, now_ms: int, reason: str = "", detail: str = ""

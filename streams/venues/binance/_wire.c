@@ -70,18 +70,6 @@ static PyObject *one;
 
 /* --- Python's objects -------------------------------------------------------------------------- */
 
-/* An attribute that is an int of 64 bits; false where it is something else, or an error is set. */
-static bool number(PyObject *owner, PyObject *name, int64_t *value) {
-    PyObject *found = PyObject_GetAttr(owner, name);
-    int overflow = 1;
-    if (found == NULL)
-        return false;
-    if (PyLong_CheckExact(found))
-        *value = PyLong_AsLongLongAndOverflow(found, &overflow);
-    Py_DECREF(found);
-    return overflow == 0;
-}
-
 /* Set an attribute to an object that is given away; false where there is none. */
 static bool give(PyObject *owner, PyObject *name, PyObject *value) {
     int failed = value == NULL ? -1 : PyObject_SetAttr(owner, name, value);
@@ -380,21 +368,6 @@ static PyObject *traded(Lane *lane, Cursor *at, int64_t recv_ms) {
     return made;
 }
 
-typedef struct {
-    PyObject *sizes, *prices; /* of a `streams.ladder.Ladder` */
-} Side;
-
-static bool side_of(PyObject *book, PyObject *name, Side *side) {
-    PyObject *ladder = PyObject_GetAttr(book, name);
-    if (ladder == NULL)
-        return false;
-    side->sizes = PyObject_GetAttr(ladder, s_sizes);
-    side->prices = PyObject_GetAttr(ladder, s_prices);
-    Py_DECREF(ladder);
-    return side->sizes != NULL && side->prices != NULL && PyDict_CheckExact(side->sizes)
-           && PyList_CheckExact(side->prices);
-}
-
 /* A price that comes or goes: its place among the prices as they were. */
 typedef struct {
     Py_ssize_t place;
@@ -563,8 +536,8 @@ static bool follows(Lane *lane, Book *book, int64_t first, int64_t last) {
     return book->book != NULL && book->book != Py_None && number(book->book, s_seq, &seq)
            && number(book->book, s_px_e, &px_e) && number(book->book, s_sz_e, &sz_e)
            && px_e == lane->px_e && sz_e == lane->sz_e && first <= last && last > seq
-           && first <= seq + 1 && side_of(book->book, s_bids, &book->bids)
-           && side_of(book->book, s_asks, &book->asks);
+           && first <= seq + 1 && side_of(book->book, s_bids, s_sizes, s_prices, &book->bids)
+           && side_of(book->book, s_asks, s_sizes, s_prices, &book->asks);
 }
 
 /* `DepthFeed._apply`, of levels that have been read. */

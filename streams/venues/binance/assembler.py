@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from streams.events import (
-    BookDelta,
     BookSnapshot,
     Event,
-    FeedStatus,
     Instrument,
-    Kline,
-    Ticker,
-    Trade,
 )
 from streams.symbols import Listing
-from streams.venues.base import AssemblerCounts, HttpRequest
+from streams.venues.base import AssemblerCounts, HttpRequest, excerpt
 from streams.venues.binance import urls, wire
 from streams.venues.binance.depth import Join
 from streams.venues.binance.feed import SymbolFeed
@@ -45,11 +40,6 @@ Handler = Callable[[Any, int], list[Event]]
 
 _PREFIX: Final = '{"stream":"'
 _PREFIX_LENGTH: Final = len(_PREFIX)
-
-_KINDS: Final[dict[type, str]] = {
-    t: str(t.__struct_config__.tag)
-    for t in (Instrument, BookSnapshot, BookDelta, Trade, Ticker, Kline, FeedStatus)
-}
 
 _decode_any: Final = msgspec.json.Decoder(AnyFrame).decode
 _decode_snapshot: Final = msgspec.json.Decoder(DepthSnapshot).decode
@@ -215,7 +205,7 @@ class BinanceAssembler:
             return self._passed(self._uncommon(text, ts_recv_ms))
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             counts.errors += 1
-            raise FrameError(f"{exc}: {_excerpt(frame)}") from None
+            raise FrameError(f"{exc}: {excerpt(frame)}") from None
         except FrameError:
             counts.errors += 1
             raise
@@ -241,7 +231,7 @@ class BinanceAssembler:
         except (msgspec.DecodeError, UnicodeDecodeError, FrameError) as exc:
             self.counts.errors += 1
             self._requests.fail(request, now_ms)
-            raise FrameError(f"{request.path}: {exc}: {_excerpt(body)}") from None
+            raise FrameError(f"{request.path}: {exc}: {excerpt(body)}") from None
         self._requests.succeed(request)
         return self._passed(events)
 
@@ -375,7 +365,7 @@ class BinanceAssembler:
             return self._granted(frame.id, ts_recv_ms)
         if frame.snapshot_id is not None:
             return self._announced("")  # a partial depth of nobody knows what
-        raise FrameError(f"neither a stream's frame nor an answer: {_excerpt(text)}")
+        raise FrameError(f"neither a stream's frame nor an answer: {excerpt(text)}")
 
     def _granted(self, ident: object, now_ms: int) -> list[Event]:
         """A subscription is in force; each open socket says so, the first one counts."""
@@ -408,11 +398,7 @@ class BinanceAssembler:
         return []
 
     def _passed(self, events: list[Event]) -> list[Event]:
-        passed = self.counts.events
-        for event in events:
-            kind = _KINDS[type(event)]
-            passed[kind] = passed.get(kind, 0) + 1
-        return events
+        return self.counts.passed(events)
 
     # --- REST ---
 
@@ -485,8 +471,3 @@ class BinanceAssembler:
         if join is Join.UNFIT:
             self._ask_snapshot(feed.market, now_ms)
         return events
-
-
-def _excerpt(frame: str | bytes) -> str:
-    text = frame if isinstance(frame, str) else frame[:200].decode("utf-8", "replace")
-    return text if len(text) <= 120 else f"{text[:120]}..."

@@ -204,19 +204,7 @@ class DepthFeed:
         """The book as one record. Only while there is one."""
         book = self.book
         assert book is not None
-        bids, asks = book.levels()
-        return BookSnapshot(
-            venue=VENUE,
-            symbol=self._market.symbol,
-            ts_event_ms=now_ms,
-            ts_recv_ms=now_ms,
-            seq=book.seq,
-            px_e=book.px_e,
-            sz_e=book.sz_e,
-            bids=bids,
-            asks=asks,
-            reason=reason,
-        )
+        return self._market.record(book, now_ms, reason, book.seq)
 
     def _unsync(self) -> None:
         self.synced = False

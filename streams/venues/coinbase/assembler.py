@@ -11,7 +11,7 @@ import msgspec
 
 from streams.events import BookSnapshot, Event, Instrument
 from streams.symbols import Listing
-from streams.venues.base import AssemblerCounts, HttpRequest
+from streams.venues.base import AssemblerCounts, HttpRequest, excerpt
 from streams.venues.coinbase import urls
 from streams.venues.coinbase.asks import Asks
 from streams.venues.coinbase.channels import BOOKS, UNREADABLE, Channels
@@ -175,7 +175,7 @@ class CoinbaseAssembler:
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             counts.errors += 1
             self._suspect(text, ts_recv_ms, connection)
-            raise FrameError(f"{exc}: {_excerpt(frame)}") from None
+            raise FrameError(f"{exc}: {excerpt(frame)}") from None
         except FrameError:
             counts.errors += 1
             raise
@@ -306,7 +306,7 @@ class CoinbaseAssembler:
         if head.type == "error":
             return self._on_error(head.message, now_ms)
         if not head.channel or head.sequence_num is None:
-            raise FrameError(f"neither a channel's frame nor an error: {_excerpt(text)}")
+            raise FrameError(f"neither a channel's frame nor an error: {excerpt(text)}")
         self._step(head.sequence_num, now_ms, connection)
         self.counts.ignored += 1
         return []
@@ -384,7 +384,7 @@ class CoinbaseAssembler:
         except (msgspec.DecodeError, UnicodeDecodeError, FrameError) as exc:
             self.counts.errors += 1
             self._requests.fail(request, now_ms)
-            raise FrameError(f"{request.path}: {exc}: {_excerpt(body)}") from None
+            raise FrameError(f"{request.path}: {exc}: {excerpt(body)}") from None
         self._requests.succeed(request)
         return self._passed(events)
 
@@ -465,8 +465,3 @@ def _products(body: bytes) -> dict[str, Product]:
     except msgspec.ValidationError:
         products = [_decode_product(body)]
     return {product.product_id: product for product in products}
-
-
-def _excerpt(frame: str | bytes) -> str:
-    text = frame if isinstance(frame, str) else frame[:200].decode("utf-8", "replace")
-    return text if len(text) <= 120 else f"{text[:120]}..."

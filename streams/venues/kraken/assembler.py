@@ -10,9 +10,9 @@ import msgspec
 
 from streams.events import BookSnapshot, Event, Instrument
 from streams.symbols import Listing
-from streams.venues.base import AssemblerCounts, HttpRequest
+from streams.venues.base import AssemblerCounts, HttpRequest, excerpt
 from streams.venues.kraken import urls
-from streams.venues.kraken.damage import books_concerned, excerpt
+from streams.venues.kraken.damage import books_concerned
 from streams.venues.kraken.feed import ONLINE, SymbolFeed
 from streams.venues.kraken.requests import REPEAT_MS
 from streams.venues.kraken.schema import (

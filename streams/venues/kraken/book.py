@@ -225,18 +225,7 @@ class BookFeed:
         assert book is not None
         if (book.px_e, book.sz_e) != (market.px.exponent, market.sz.exponent):
             book.refine(market.px.exponent, market.sz.exponent)
-        bids, asks = book.levels()
-        return BookSnapshot(
-            venue=VENUE,
-            symbol=market.symbol,
-            ts_event_ms=now_ms,
-            ts_recv_ms=now_ms,
-            px_e=book.px_e,
-            sz_e=book.sz_e,
-            bids=bids,
-            asks=asks,
-            reason=reason,
-        )
+        return market.record(book, now_ms, reason)
 
     # --- inside ---
 

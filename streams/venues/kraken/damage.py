@@ -15,8 +15,6 @@ _SYMBOL: Final = re.compile(r'"symbol"\s*:\s*"([^"]*)"')
 _LOOKED_AT: Final = 400
 """Characters that are searched; what a frame is about stands at its begin."""
 
-EXCERPT: Final = 120
-
 
 def books_concerned(frame: str | bytes) -> list[str] | None:
     """Venue symbols, maybe damaged ones, that a broken frame names; None if it may be any book.
@@ -29,12 +27,6 @@ def books_concerned(frame: str | bytes) -> list[str] | None:
     if channel is not None and not urls.BOOK.startswith(channel[1]):
         return []
     return _SYMBOL.findall(text) or None
-
-
-def excerpt(frame: str | bytes) -> str:
-    """The begin of a frame, to be shown."""
-    text = _text(frame, EXCERPT + 80)
-    return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
 
 
 def _text(frame: str | bytes, length: int) -> str:

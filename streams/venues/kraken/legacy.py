@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from streams.events import Event
+from streams.venues.base import excerpt
 from streams.venues.kraken.assembler import KrakenAssembler
-from streams.venues.kraken.damage import excerpt
 from streams.venues.kraken.schema import UNCHECKED, BookEntry, WireLevel
 from tapeline.errors import FrameError
 
