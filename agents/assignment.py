@@ -70,13 +70,24 @@ class Assignments:
         self._starts: dict[int, int] = {}
         self._late: set[str] = set()
         self._expected: dict[int, int] = {}  # partitions sought again, and from where
+        self._stops = self._seated = 0
         self.complete = False
 
     def flow_stops(self) -> None:
-        """The group assigns anew: what is ours is fed beside it until it flows again."""
+        """The group assigns anew: what is ours is fed beside it until it flows again.
+
+        Also while the assignment before is still being restored, or waits for it. That one may not
+        call itself complete then: states would be kept, under tokens that the next owner does not
+        know of, of partitions that are that one's already, and its commits would go beyond them.
+        """
+        self._stops += 1
         self.complete = False
         positions_of = {p: self._position(p) for p in self._ledger.partitions()}
         self._standby.pause({p: at for p, at in positions_of.items() if at is not None})
+
+    def seated(self) -> None:
+        """The group has assigned: what is restored from now on is of this."""
+        self._seated = self._stops
 
     def _position(self, partition: int) -> int | None:
         """Next offset that the group's flow would have given us."""
@@ -93,7 +104,7 @@ class Assignments:
             await self._restore()
 
     async def _restore(self) -> None:
-        topic, shards = self._settings.events_topic, self._shards
+        topic, shards, seated = self._settings.events_topic, self._shards, self._seated
         before = set(shards.symbols())
         assigned = {tp.partition for tp in self._app.consumer.assignment() if tp.topic == topic}
         stored = stored_of(self._table.data.data.items(), shards.partition_of)
@@ -113,6 +124,9 @@ class Assignments:
         self._checkpointer.set_symbols(stored.tokens)
         self._retirement.assigned(stored.unlisted)
         await self._ownership.assigned({s: max(t) for s, t in stored.tokens.items()})
+        if not self._stops == self._seated == seated:
+            log.info("assignment.superseded", partitions=len(assigned))
+            return
         standbys = self._app.assignor.standbys
         self._standby.assigned(assigned, standbys)
         self._metrics.warm_partitions.set(len(standbys))

@@ -1,4 +1,4 @@
-"""Which symbols the bridges follow: ``SYMBOLS``, and what commands have made of it since.
+"""What the bridges follow: ``SYMBOLS``, and what commands have made of it since.
 
 The bridges keep the set on ``control.routing.v1``. A worker without that topic, or without a bridge
 that has written to it, goes by ``SYMBOLS`` alone.
@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.commands import RoutingState, decode_state
+from streams.merged import Merge
 from streams.routing import Routing
 from streams.symbols import Listing
 from streams.topics import bootstrap_servers
@@ -33,11 +34,23 @@ STOP_S: Final = 1.0
 log = get_logger("following")
 
 
-def listings_of(initial: Iterable[Listing], state: RoutingState) -> tuple[Listing, ...]:
+class Followed(NamedTuple):
+    """What a worker has to do with.
+
+    Attributes:
+        listings: Symbols, and where they are listed.
+        merges: Windows of several venues' events that are asked for.
+    """
+
+    listings: tuple[Listing, ...]
+    merges: tuple[Merge, ...] = ()
+
+
+def followed_by(initial: Iterable[Listing], state: RoutingState) -> Followed:
     """What is followed by a worker whose ``SYMBOLS`` are ``initial``."""
     routing = Routing(initial)
     routing.restore(state)
-    return tuple(routing.listings.values())
+    return Followed(tuple(routing.listings.values()), tuple(routing.merges.values()))
 
 
 class Following:
@@ -46,33 +59,33 @@ class Following:
     Args:
         settings: Of the worker.
         initial: What ``SYMBOLS`` says.
-        on_listings: Told of the set, each time that it is written.
+        on_followed: Told of the set, each time that it is written.
     """
 
     def __init__(
         self,
         settings: Settings,
         initial: Iterable[Listing],
-        on_listings: Callable[[tuple[Listing, ...]], None],
+        on_followed: Callable[[Followed], None],
     ) -> None:
         self._settings = settings
         self._initial = tuple(initial)
-        self._on_listings = on_listings
+        self._on_followed = on_followed
 
-    async def load(self) -> tuple[Listing, ...]:
+    async def load(self) -> Followed:
         """The set as it is now; that of ``SYMBOLS`` where there is none, or it can't be read."""
         try:
             async with asyncio.timeout(LOAD_S), self._consumer() as (consumer, tp):
                 if tp is None:
-                    return self._initial
+                    return Followed(self._initial)
                 (end,) = (await consumer.end_offsets([tp])).values()
                 newest: RoutingState | None = None
                 while await consumer.position(tp) < end:
                     newest = await self._next(consumer, tp) or newest
-                return listings_of(self._initial, newest) if newest else self._initial
+                return followed_by(self._initial, newest) if newest else Followed(self._initial)
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("routing.not_read", error=repr(error))
-            return self._initial
+            return Followed(self._initial)
 
     async def run(self) -> None:
         """Follow it until cancelled."""
@@ -82,7 +95,7 @@ class Following:
                     while tp is not None:
                         state = await self._next(consumer, tp)
                         if state is not None:
-                            self._on_listings(listings_of(self._initial, state))
+                            self._on_followed(followed_by(self._initial, state))
             await asyncio.sleep(RETRY_S)
 
     async def _next(self, consumer: Any, tp: TopicPartition) -> RoutingState | None:

@@ -103,7 +103,8 @@ class CurrentRecovery(Recovery):
                 log.info(
                     "changelog.read", partitions=len(tps), records_total=table.data.records_read
                 )
-        if app.on_recovered is not None:
+        # Of a generation that is past, nothing is restored: the recovery of the next one comes.
+        if app.consumer_generation_id == generation_id and app.on_recovered is not None:
             await app.on_recovered()
         if app.consumer_generation_id == generation_id:
             await super().on_recovery_completed(generation_id)
@@ -173,6 +174,7 @@ class TapelineApp(faust.App):
         on_prelude: Awaited at the start, before the group is joined.
         on_recovered: Awaited at each assignment after tables are recovered, before records flow.
         on_flow_stopping: Told before partitions are given up, at each assignment.
+        on_seated: Told when partitions are given, before they are recovered.
         on_leaving: Awaited at a stop while everything still runs.
         on_draining: Awaited at a stop after the flow has ended, before offsets are committed.
         on_closing: Awaited at a stop after offsets are committed.
@@ -186,6 +188,7 @@ class TapelineApp(faust.App):
     on_prelude: Any = None
     on_recovered: Any = None
     on_flow_stopping: Any = None
+    on_seated: Any = None
     on_leaving: Any = None
     on_draining: Any = None
     on_closing: Any = None

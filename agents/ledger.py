@@ -51,6 +51,10 @@ class CommitLedger:
         books = self._partitions.get(partition)
         return None if books is None else books.position
 
+    def positions(self) -> dict[int, int | None]:
+        """`position` of each assigned partition."""
+        return {partition: books.position for partition, books in self._partitions.items()}
+
     def dirty(self, partition: int, symbol: str, first_offset: int) -> None:
         """A record at ``first_offset``, or from there on, changed the symbol's state."""
         if (books := self._partitions.get(partition)) is None:

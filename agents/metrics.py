@@ -89,6 +89,7 @@ class Metrics:
 
     Attributes:
         registry: What ``/metrics`` renders.
+        ends: Next offset to be written, by assigned partition, as last seen.
     """
 
     def __init__(self) -> None:
@@ -213,6 +214,7 @@ class Metrics:
             "tapeline_ownership_repairs_total", "Rebalances asked for because partitions lay wrong"
         )
         self._watched: set[int] = set()
+        self.ends: dict[int, int] = {}
         self._applied = Children(self.records_applied)
         self._published: dict[WriteKind, Children] = {
             "report": Children(self.reports_published),
@@ -306,6 +308,7 @@ class Metrics:
                 with contextlib.suppress(KeyError):
                     family.remove(partition)
         self._watched = set(ages_s)
+        self.ends = dict(ends)
         for partition, age_s in ages_s.items():
             self.end_offset.labels(partition).set(ends[partition])
             self.progress_age.labels(partition).set(age_s)

@@ -19,7 +19,6 @@ from agents.coordination.membership import TTL_S, DuplicateNode, Membership, dec
 from agents.coordination.presence import Presence
 from agents.coordination.publisher import Publisher
 from agents.coordination.takeover import Takeover, stall_ms
-from agents.coordination.tasks import end
 from agents.coordination.watch import Watched, Watcher
 from agents.cycles import Draft
 from agents.eviction import Group, PeerEvictor
@@ -29,6 +28,7 @@ from lua import Keys, Scripts
 from tapeline.clock import Clock
 from tapeline.config import Settings
 from tapeline.logging import get_logger
+from tapeline.tasks import end
 
 HAND_OVER_S: Final = 1.5
 """At a stop: longest wait for others to take what this node writes."""

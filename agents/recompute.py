@@ -44,7 +44,10 @@ class Recomputation:
     def __init__(self, published: Report, parameters: Parameters) -> None:
         self.done = False
         self._published = published
-        self._engine = Engine(published.symbol, published.venue, parameters)
+        # Which venues the report tells of is, as the symbol is, what it says of itself.
+        venues = published.venues.by_venue if published.venues else ()
+        others = [venue for venue in venues if venue != published.venue]
+        self._engine = Engine(published.symbol, published.venue, parameters, others)
         self._slow: tuple[SlowPart, Position] | None = None
         fast, slow = published.source.fast, published.source.slow
         # Both parts are of the records up to an offset; the slow one's is the lower.

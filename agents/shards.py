@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from agents.batches import Batch, Kept, RawRecord
 from agents.ledger import CommitLedger
-from streams.symbols import Listing
+from streams.symbols import Listing, venues_by_symbol
 from streams.topics import partition_of
 from tables.applied import Applied
 from tables.changelog import Checkpoint
@@ -90,7 +90,7 @@ class Shards:
         parameters: Parameters,
         ledger: CommitLedger,
     ) -> None:
-        self._listings: dict[str, Listing] = {}
+        self._venues: dict[str, tuple[str, ...]] = {}
         self.partition_of: dict[str, int] = {}
         self._parameters = parameters
         self._engines: dict[str, Engine] = {}
@@ -106,24 +106,29 @@ class Shards:
 
     def relist(self, listings: Iterable[Listing]) -> None:
         """Know these, and no others. Only before anything is assigned."""
-        self._listings = {listing.symbol: listing for listing in listings}
+        self._venues = venues_by_symbol(listings)
         count = self._partition_count
-        self.partition_of = {symbol: partition_of(symbol, count) for symbol in self._listings}
+        self.partition_of = {symbol: partition_of(symbol, count) for symbol in self._venues}
 
     def follow(self, listings: Iterable[Listing]) -> list[str]:
         """Know these, too.
 
         Those that are here have engines from the next `assign` or `warm` on. A symbol that is no
-        more among them stays: its report says itself that nothing comes any more.
+        more among them stays, and so does a venue: the report says itself that nothing comes any
+        more. Another venue of a symbol is told of from now on.
 
         Returns:
             Symbols that were not known.
         """
-        new = [listing for listing in listings if listing.symbol not in self._listings]
-        for listing in new:
-            self._listings[listing.symbol] = listing
-            self.partition_of[listing.symbol] = partition_of(listing.symbol, self._partition_count)
-        return [listing.symbol for listing in new]
+        found = venues_by_symbol(listings)
+        new = [symbol for symbol in found if symbol not in self._venues]
+        for symbol, venues in found.items():
+            known = self._venues.get(symbol, ())
+            self._venues[symbol] = (*known, *(venue for venue in venues if venue not in known))
+            self.partition_of[symbol] = partition_of(symbol, self._partition_count)
+            if (engine := self._engines.get(symbol)) is not None:
+                engine.listed = self._others(symbol)
+        return new
 
     # --- which -------------------------------------------------------------------------------
 
@@ -215,19 +220,25 @@ class Shards:
     ) -> dict[str, Engine]:
         restored: dict[str, Engine] = {}
         for checkpoint in checkpoints:
-            if checkpoint.epoch != self.epoch or checkpoint.symbol not in self._listings:
+            if checkpoint.epoch != self.epoch or checkpoint.symbol not in self._venues:
                 continue
             try:
-                engine = Engine.restore(checkpoint.snapshot, self._parameters)
+                engine = Engine.restore(
+                    checkpoint.snapshot, self._parameters, self._others(checkpoint.symbol)
+                )
             except SnapshotError as error:
                 refused[checkpoint.symbol] = error
                 continue
-            if engine.venue == self._listings[checkpoint.symbol].venue:
+            if engine.venue == self._venues[checkpoint.symbol][0]:
                 restored[checkpoint.symbol] = engine
         return restored
 
     def _empty(self, symbol: str) -> Engine:
-        return Engine(symbol, self._listings[symbol].venue, self._parameters)
+        return Engine(symbol, self._venues[symbol][0], self._parameters, self._others(symbol))
+
+    def _others(self, symbol: str) -> tuple[str, ...]:
+        """Venues of a symbol beside its primary one."""
+        return self._venues.get(symbol, ())[1:]
 
     def discard(self, symbol: str) -> None:
         """Forget a symbol's state: its records are no longer what the topic holds."""

@@ -73,8 +73,24 @@ class Timeline:
         first_ms, last_ms: Grid times of the first and the last report; None without any.
     """
 
-    def __init__(self, symbol: str, venue: str, plan: Plan, partition: int = 0) -> None:
-        self.engine = Engine(symbol, venue, plan.parameters)
+    def __init__(
+        self,
+        symbol: str,
+        venue: str,
+        plan: Plan,
+        partition: int = 0,
+        others: Sequence[str] = (),
+    ) -> None:
+        """A symbol before its first record.
+
+        Args:
+            symbol: Canonical.
+            venue: Its primary one.
+            plan: What is computed, and when.
+            partition: What reports name.
+            others: Venues beside the primary one that reports tell of.
+        """
+        self.engine = Engine(symbol, venue, plan.parameters, others)
         self.clock_ms = 0
         self.due_ms = 0
         self.done = False

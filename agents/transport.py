@@ -298,6 +298,8 @@ class BatchConsumer(driver.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Recovery follows, and ends in records that flow."""
         self.busy_assigning = True
+        if self.app.on_seated is not None:
+            self.app.on_seated()
         await super().on_partitions_assigned(assigned, generation_id)
 
 

@@ -9,9 +9,9 @@ table; then engines are restored, leases taken, cycles run.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterable, Mapping
+from collections.abc import Collection, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 from faust.types import TP
@@ -21,42 +21,39 @@ from agents.assignor import HrwAssignor
 from agents.batches import Batch
 from agents.broker_look import BrokerLook
 from agents.checkpoints import Checkpointer
-from agents.collector import relax
 from agents.cycles import Cycles
 from agents.dead_letters import DeadLetters
 from agents.eviction import Group, Predecessor, client_id
-from agents.following import Following
+from agents.following import Followed, Following
 from agents.kafka_app import REBALANCE_TIMEOUT_S, TapelineApp, create_kafka_app
 from agents.ledger import CommitLedger
+from agents.merging import Merging
 from agents.metrics import Metrics
+from agents.node_stats import NodeFigures, NodeStats
 from agents.oversight import Oversight
 from agents.ownership import Ownership
 from agents.parameters import parameters_of
 from agents.raw_streams import RawStreams
 from agents.retirement import Retirement
 from agents.shards import BatchOutcome, Shards
+from agents.side_metrics import SideMetrics
+from agents.side_topics import SideTopics
 from agents.standby import Standby
 from agents.tail import Tail
+from agents.topics_ready import topics_ready
 from agents.vitals import Vitals
 from agents.watchdog import Watchdog
-from streams.symbols import Listing, parse_symbols
-from streams.topics import (
-    PartitionCountError,
-    admin_of,
-    bootstrap_servers,
-    changelog_of,
-    dead_letters_of,
-    partition_counts,
-    partition_of,
-)
+from streams.symbols import parse_symbols
+from streams.telemetry import Telemetry
+from streams.topics import bootstrap_servers, changelog_of, partition_of
 from tables.report import encode_tick
 from tapeline.clock import Clock, SystemClock
+from tapeline.collector import relax
 from tapeline.config import Settings
-from tapeline.errors import ConfigError, TapelineError, TopicError
-from tapeline.http_probe import ProbeServer
+from tapeline.errors import ConfigError, TapelineError
+from tapeline.http_probe import ProbeServer, reachable
 from tapeline.logging import get_logger
-
-RETRY_SECONDS = 1.0
+from tapeline.tasks import end_all
 
 ASSIGN_ANEW_S: Final = 0.1
 
@@ -76,7 +73,7 @@ class Worker:
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
         self.ledger = CommitLedger()
-        listings = parse_symbols(settings.symbols)
+        listings = parse_symbols(settings.symbols, quote_mixed=settings.quote_mixed)
         self.shards = Shards(
             listings,
             settings.partitions,
@@ -127,6 +124,24 @@ class Worker:
         self.dead_letters = DeadLetters(
             lambda: self.app.producer, settings.events_topic, self.metrics
         )
+        self.side_topics = SideTopics(lambda: self.app.producer)
+        self.telemetry = Telemetry(
+            partial(self.side_topics.put, settings.telemetry_topic),
+            component="worker",
+            node_id=settings.node_id,
+            clock=self.clock,
+        )
+        self.merging = Merging(
+            self.ownership,
+            partial(self.side_topics.put, settings.merged_topic),
+            self.telemetry,
+            self.clock,
+            lambda: self.shards.epoch,
+            # As the fetch that brought the records has found it.
+            lambda p: self.app.monitor.tp_end_offsets.get(TP(settings.events_topic, p), 0),
+            self._copy_merged,
+        )
+        self.metrics.registry.register(SideMetrics(self.merging, self.telemetry, self.side_topics))
         self.checkpointer = Checkpointer(
             self.shards,
             self._send_changelog,
@@ -166,6 +181,7 @@ class Worker:
             self.retirement,
         )
         self.app.on_flow_stopping = self.assignments.flow_stops
+        self.app.on_seated = self.assignments.seated
         self.app.on_recovered = self.assignments.restore
         self.probe = ProbeServer(
             settings.bind_host, settings.metrics_port, self.metrics.registry, self.health
@@ -194,6 +210,10 @@ class Worker:
             # The group waits this long for its slowest, or its dead, member.
             settings.session_timeout_ms + int(REBALANCE_TIMEOUT_S * 1000) + settings.stall_ms,
         )
+        self.stats = NodeStats(
+            settings.node_id,
+            NodeFigures(self.health, self.ledger.positions, lambda: self.metrics.ends, self.clock),
+        )
         self.streams: RawStreams | None = None
         self._started_ms = self.clock.now_ms()
         self._tasks: list[asyncio.Task[None]] = []
@@ -215,18 +235,24 @@ class Worker:
         metrics_url = f"{reachable(self.probe.url)}/metrics"
         log.info("worker.starting", metrics_url=metrics_url)
         await self.ownership.start(metrics_url)
+        if settings.enable_kv_reports:
+            self._spawn(self.stats.run(self.ownership.redis, self.ownership.keys))
         if settings.enable_streams:
             self.streams = RawStreams(
                 self.ownership.redis, settings.streams_maxlen, self.metrics, self.ownership.keys
             )
             self._spawn(self.streams.run())
-        await self._broker_ready()
-        self.shards.relist(await self.following.load())
+        self.side_topics.known(await topics_ready(settings))
+        followed = await self.following.load()
+        self.shards.relist(followed.listings)
+        self.merging.follow(followed.merges)
         self._count_symbols()
         await self.predecessor.look()
         self._spawn(self.predecessor.evict())
         self._spawn(self.tail.run())
         self._spawn(self.following.run())
+        self._spawn(self.merging.run())
+        self._spawn(self.side_topics.run())
         self._spawn(self.oversight.run())
         self._spawn(self.retirement.run())
         self._spawn(self.checkpointer.run())
@@ -245,28 +271,6 @@ class Worker:
             wanted = f"a port free to listen on at {self.settings.bind_host}: {error.strerror}"
             raise ConfigError("NT_METRICS_PORT", self.settings.metrics_port, wanted) from error
 
-    async def _broker_ready(self) -> None:
-        """Wait for the broker, and for topics of the shape that was planned.
-
-        Raises:
-            TopicError: A topic is missing or has another number of partitions.
-        """
-        wanted = self.settings.partitions
-        partitioned = (self.settings.events_topic, changelog_of(self.settings.app_id))
-        while True:
-            try:
-                async with admin_of(self.settings.kafka_url) as admin:
-                    counts = await partition_counts(admin)
-                break
-            except TopicError as error:
-                log.error("broker.unavailable", error=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
-        for topic in (*partitioned, dead_letters_of(self.settings.events_topic)):
-            if topic not in counts:
-                raise TopicError(f"topic {topic} does not exist; run: tapeline topics apply")
-            if topic in partitioned and counts[topic] != wanted:
-                raise PartitionCountError(topic, wanted, counts[topic])
-
     async def leave(self) -> None:
         """At a stop, while everything runs: others write what we wrote before we are gone."""
         if self._failing is not None:
@@ -284,12 +288,11 @@ class Worker:
             return
         log.info("worker.draining")
         await self.checkpointer.save_all()
+        await self.side_topics.flush()
 
     async def close(self) -> None:
         """After Faust has stopped: leases, heartbeat, probe."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_all(self._tasks)
         self._tasks.clear()
         self.watchdog.stop()
         await self.standby.stop()
@@ -321,9 +324,10 @@ class Worker:
         self.symbols.clear()
         self.symbols.update(self.shards.partition_of.values())
 
-    def _follow(self, listings: Iterable[Listing]) -> None:
+    def _follow(self, followed: Followed) -> None:
         """Bridges follow these: have the group assign anew, which serves those we did not know."""
-        new = self.shards.follow(listings)
+        self.merging.follow(followed.merges)
+        new = self.shards.follow(followed.listings)
         if not new:
             return
         log.info("symbols.followed", symbols=new)
@@ -349,11 +353,15 @@ class Worker:
         return any(self.ownership.holds(s) for s in self.shards.symbols_of((partition,)))
 
     def _on_lease(self, symbol: str, gained: bool) -> None:
+        event = "ownership.gained" if gained else "ownership.lost"
+        ids = self.telemetry.tell(event, symbol=symbol, token=self.ownership.token(symbol))
+        log.info(event, symbol=symbol, **ids._asdict())
         if gained:
             # What waits may be of long ago, and behind what another has written since.
             self._tick(symbol)
             self.cycles.now(symbol)
             return
+        self.merging.lost(symbol)
         if self.shards.partition_of[symbol] not in self.ledger.partitions():
             self.cycles.refresh()
             self.metrics.drop_symbols((symbol,))
@@ -398,6 +406,7 @@ class Worker:
         if self.assignments.complete:  # else it is the last of a flow that has stopped
             self.standby.flowing(partition, batch.to_offset)
         self.metrics.position[partition].set(batch.to_offset)
+        self.merging.take(batch)
         if self.streams is not None:
             self._copy(self.streams, batch)
 
@@ -405,6 +414,7 @@ class Worker:
         """Records beside the group's flow: of a warm partition, or of ours while that stands still."""
         partition = batch.partition
         outcome = self.shards.apply(batch)
+        self.merging.take(batch)
         if partition not in self.ledger.partitions():
             # What is refused of another's partition is that node's to keep.
             self.metrics.warm(outcome)
@@ -440,6 +450,10 @@ class Worker:
                     if value:
                         streams.put(symbol, self.shards.epoch, offset, value)
 
+    def _copy_merged(self, symbol: str, token: int, value: bytes) -> None:
+        if self.streams is not None:
+            self.streams.put_merged(symbol, token, value)
+
     def _tick(self, symbol: str) -> None:
         engine = self.shards.engine(symbol)
         if engine is not None and engine.applied >= 0:
@@ -470,13 +484,6 @@ class Worker:
             **watched,
         }
         return well, body
-
-
-def reachable(url: str) -> str:
-    """A server's URL as others may use it: one that listens everywhere is at this host's name."""
-    return url.replace("//0.0.0.0:", f"//{socket.gethostname()}:").replace(
-        "//[::]:", f"//{socket.gethostname()}:"
-    )
 
 
 def build_worker(settings: Settings) -> Worker:

@@ -1,6 +1,7 @@
 """``python -m benchmarks [NAME [OPTIONS]]``: one benchmark, or all of them in turn.
 
-``python -m benchmarks all [RECORDING ...]`` gives those that can read a recording one. What they
+``python -m benchmarks all [RECORDING ...] [VENUE=RECORDING ...]`` gives those that can read a
+recording one, Binance's or, by its venue's name, another's. What they
 find is kept in ``.cache/benchmarks/results``; ``python -m benchmarks docs`` writes it into
 ``docs/benchmarks.md``.
 """
@@ -10,17 +11,23 @@ from __future__ import annotations
 import sys
 
 from benchmarks import (
+    audit,
     bridge,
     cold_start,
+    dashboard,
     docs,
     engine,
     latency,
+    mcp,
     memory,
+    readers,
+    readers_hub,
     replay,
     results,
     simulator_likeness,
     subscribe,
     throughput,
+    venues,
 )
 
 BENCHMARKS: dict[str, results.Main] = {
@@ -33,6 +40,12 @@ BENCHMARKS: dict[str, results.Main] = {
     "memory": memory.main,
     "replay": replay.main,
     "subscribe": subscribe.main,
+    "audit": audit.main,
+    "venues": venues.main,
+    "readers": readers.main,
+    "readers_hub": readers_hub.main,
+    "dashboard": dashboard.main,
+    "mcp": mcp.main,
 }
 
 ALL: dict[str, tuple[str, list[str]]] = {
@@ -47,6 +60,12 @@ ALL: dict[str, tuple[str, list[str]]] = {
     "memory": ("memory", []),
     "replay": ("replay", []),
     "subscribe": ("subscribe", []),
+    "audit": ("audit", []),
+    "venues": ("venues", []),
+    "readers": ("readers", []),
+    "readers_hub": ("readers_hub", []),
+    "dashboard": ("dashboard", []),
+    "mcp": ("mcp", []),
 }
 """What `all` runs, by the name its result is kept under."""
 
@@ -67,7 +86,15 @@ def run_all(recordings: list[str]) -> int:
     status = 0
     for key, (name, options) in ALL.items():
         print(f"== {' '.join([name, *options])}", file=sys.stderr)
-        argv = [*options, *(recordings if name in TAKE_RECORDINGS else [])]
+        if name == "venues":
+            given = [text for text in recordings if "=" in text]
+            if not given:
+                continue
+        elif name in TAKE_RECORDINGS:
+            given = [text for text in recordings if "=" not in text]
+        else:
+            given = []
+        argv = [*options, *given]
         status = max(status, results.run_and_keep(key, name, BENCHMARKS[name], argv))
     return status
 

@@ -2,17 +2,19 @@
 
     python -m benchmarks docs
 
-Everything between the two markers is replaced; what people wrote around them stays.
+Between the two markers a section is replaced where there is a newer result, else it stays; what people
+wrote around them stays.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import results
+from benchmarks import docs_readers, results
 from benchmarks.machine import ROOT, described
+from benchmarks.markdown import renewed, rows_of
 from benchmarks.plot import Bar, Panel, svg
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -23,12 +25,6 @@ END = "<!-- measured: end -->"
 Result = dict[str, Any]
 
 LATENCIES = ("latency", "latency_200_symbols", "latency_100_ms")
-
-
-def rows_of(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, figures to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def full_analytics(handler: str) -> bool:
@@ -267,6 +263,52 @@ def bridge(found: Result) -> str:
     )
 
 
+def venues(found: Result) -> str:
+    """Each venue's frames, beside cryptofeed where it knows the dialect."""
+    rows = [
+        (
+            f"{row['venue']}, `{row['recording']}`",
+            f"{row['frames']:,}",
+            f"{row['mb']:g}",
+            f"{row['frames_per_s']:,}",
+            f"{row['mb_per_s']:g}",
+            f"{row['cryptofeed_frames_per_s']:,}" if row["ratio"] else "does not speak it",
+            f"{row['ratio']:.2f}x" if row["ratio"] else "",
+        )
+        for row in found["rows"]
+    ]
+    header = (
+        "recording",
+        "frames",
+        "MB",
+        "frames/s",
+        "MB/s",
+        "cryptofeed, frames/s",
+        "Tapeline is",
+    )
+    return "\n\n".join(
+        (
+            "### Parsing and assembly, by venue",
+            f"`{found['command']}`: {described(found['machine'])}. One core; decoding, sequence "
+            "checks, checksums (cryptofeed's, too), books and typed events.",
+            rows_of(header, rows),
+        )
+    )
+
+
+def audits(found: Result) -> str:
+    """Live reports computed once more."""
+    return "\n\n".join(
+        (
+            "### Audit of live reports",
+            f"`{found['command']}`: {described(found['machine'])}. {found['equal']} of "
+            f"{found['times']} reports of {found['symbol']} equal, {found['symbols']} symbols at "
+            f"{found['rate']:,} events/s; an audit took {found['seconds']['p50']:g} s in the "
+            f"median, {found['seconds']['max']:g} s at most.",
+        )
+    )
+
+
 def section() -> str:
     """All that was measured, in Markdown; without what was not."""
     parts = []
@@ -283,20 +325,32 @@ def section() -> str:
         parts.append(replay(found))
     if (found := results.kept("bridge")) is not None:
         parts.append(bridge(found))
+    if (found := results.kept("venues")) is not None:
+        parts.append(venues(found))
+    if (found := results.kept("audit")) is not None:
+        parts.append(audits(found))
+    for name, told in (
+        ("readers", docs_readers.readers),
+        ("mcp", docs_readers.mcp),
+        ("readers_hub", docs_readers.hub),
+        ("dashboard", docs_readers.dashboard),
+    ):
+        if (found := results.kept(name)) is not None:
+            parts.append(told(found))
     return "\n\n".join(parts)
 
 
 def replaced(page: str, measured: str) -> str:
-    """The page with what stands between the markers replaced.
+    """The page with those sections between the markers replaced that were measured anew.
 
     Raises:
         ValueError: The page has no markers.
     """
     before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{PAGE.name} needs the lines {BEGIN} and {END}")
-    return f"{before}{begin}\n\n{measured}\n\n{end}{after}"
+    return f"{before}{begin}\n\n{renewed(old, measured)}\n\n{end}{after}"
 
 
 def main(argv: list[str] | None = None) -> int:

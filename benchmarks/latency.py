@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 import tempfile
 import time
@@ -34,9 +33,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from benchmarks import mix
-from benchmarks.feeder import DONE, READY
+from benchmarks.loaded import Loaded, loaded
 from benchmarks.machine import (
-    ROOT,
     cpu_seconds,
     described,
     machine,
@@ -46,14 +44,11 @@ from benchmarks.machine import (
 )
 from benchmarks.servers import Bench, metrics_text, samples, servers, total
 from lua import Keys
-from tapeline.stack.processes import ChildProcess
-from tapeline.stack.programs import program
 
 PARTITIONS = 64
 """The product's default."""
 
 WARM_UP_S = 10.0
-ANSWER_S = 60.0
 PINGS = 200
 
 P99_GOAL_MS = 20.0
@@ -224,66 +219,48 @@ async def measured(args: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _watched(bench: Bench, args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    env = bench.environment()
-    port = int(env["NT_METRICS_PORT"])
-    ready = asyncio.Event()
-    told: dict[str, Any] = {}
-
-    def on_line(_name: str, line: str) -> None:
-        if line == READY:
-            ready.set()
-        elif line.startswith(DONE):
-            told.update(json.loads(line.removeprefix(DONE)))
-
-    worker = program("worker", env=env)
-    feeder = ChildProcess(
-        "feeder",
-        [
-            *(sys.executable, "-m", "benchmarks.feeder"),
-            *("--kafka", bench.servers.kafka_url.removeprefix("kafka://")),
-            *("--topic", bench.topic, "--out", str(out)),
-            *("--symbols", str(args.symbols), "--rate", str(args.rate)),
-            *("--seconds", str(args.seconds + WARM_UP_S)),
-        ],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        on_line=on_line,
-    )
     watch = Watch(bench.servers.redis_url, mix.symbols(args.symbols))
     listening = asyncio.create_task(watch.run())
     try:
-        await worker.start()
-        await worker.wait_ready(lambda: _reads(port), ANSWER_S)
-        await feeder.start()
-        async with asyncio.timeout(ANSWER_S):
-            await ready.wait()
-        await asyncio.sleep(WARM_UP_S)
-        watch.seen.clear()
-        began, cpu = time.monotonic(), cpu_seconds(worker.pid)
-        broker = cpu_seconds(bench.servers.broker_pid)
-        waited = waited_seconds(worker.pid)
-        before = samples(await metrics_text(port))
-        pings = await ping_ms(bench.servers.redis_url)
-        await asyncio.sleep(max(0.0, args.seconds - (time.monotonic() - began)))
-        after = samples(await metrics_text(port))
-        seconds = time.monotonic() - began
-        seen = list(watch.seen)
-        cpu = (cpu_seconds(worker.pid) - cpu) / seconds
-        broker = (cpu_seconds(bench.servers.broker_pid) - broker) / seconds
-        waited = (waited_seconds(worker.pid) - waited) / seconds
-        rss = memory_mb(worker.pid)
-        async with asyncio.timeout(ANSWER_S):
-            status = await feeder.wait()
-        if status != 0 or not worker.running:
-            raise RuntimeError(f"feeder: {feeder.tail()}\nworker: {worker.tail()}")
+        async with loaded(bench, args.symbols, args.rate, args.seconds + WARM_UP_S, out) as system:
+            seen, measured = await _between(watch, system, bench, args)
+            told = await system.fed()
     finally:
         listening.cancel()
-        await feeder.stop(grace_s=0)
-        await worker.stop(grace_s=5)
     found, last = latencies(seen, read_records(out))
-    skipped = "tapeline_cycles_skipped_total"
-    ages = [float(report.data_age_ms) for report in seen if report.data_age_ms is not None]
     return {
         "latency_ms": spread(found),
+        **measured,
+        "reports_without_a_later_record": last,
+        "reports_replaced_before_read": watch.missed,
+        "feeder": told,
+        "mean_latency_ms": round(mean(found), 2),
+    }
+
+
+async def _between(
+    watch: Watch, system: Loaded, bench: Bench, args: argparse.Namespace
+) -> tuple[list[Seen], dict[str, Any]]:
+    """What is seen, and what it costs, from the end of the warm-up on."""
+    worker, port = system.worker, system.metrics_port
+    await asyncio.sleep(WARM_UP_S)
+    watch.seen.clear()
+    began, cpu = time.monotonic(), cpu_seconds(worker.pid)
+    broker = cpu_seconds(bench.servers.broker_pid)
+    waited = waited_seconds(worker.pid)
+    before = samples(await metrics_text(port))
+    pings = await ping_ms(bench.servers.redis_url)
+    await asyncio.sleep(max(0.0, args.seconds - (time.monotonic() - began)))
+    after = samples(await metrics_text(port))
+    seconds = time.monotonic() - began
+    seen = list(watch.seen)
+    cpu = (cpu_seconds(worker.pid) - cpu) / seconds
+    broker = (cpu_seconds(bench.servers.broker_pid) - broker) / seconds
+    waited = (waited_seconds(worker.pid) - waited) / seconds
+    rss = memory_mb(worker.pid)
+    skipped = "tapeline_cycles_skipped_total"
+    ages = [float(report.data_age_ms) for report in seen if report.data_age_ms is not None]
+    return seen, {
         "accepted_after_tick_ms": spread([r.heard_ms - r.tick_ms for r in seen]),
         "published_ms": spread([r.heard_ms - r.updated_at for r in seen]),
         "store_ping_ms": spread(pings, digits=2),
@@ -292,8 +269,6 @@ async def _watched(bench: Bench, args: argparse.Namespace, out: Path) -> dict[st
         "reports": len(seen),
         "reports_per_s": round(len(seen) / seconds, 1),
         "reports_due_per_s": round(args.symbols * 1000 / args.period_ms, 1),
-        "reports_without_a_later_record": last,
-        "reports_replaced_before_read": watch.missed,
         "cycles_skipped": round(total(after, skipped) - total(before, skipped)),
         "fast_cycle_mean_ms": round(cycle_ms(before, after, "fast"), 3),
         "slow_cycle_mean_ms": round(cycle_ms(before, after, "slow"), 3),
@@ -301,20 +276,12 @@ async def _watched(bench: Bench, args: argparse.Namespace, out: Path) -> dict[st
             (total(after, "tapeline_records_applied_total")
              - total(before, "tapeline_records_applied_total")) / seconds
         ),
-        "feeder": told,
         "worker_cpu": round(cpu, 2),
         # Ready to run, and others had the cores: far above 0 the machine was not idle enough.
         "worker_waited_for_cpu": round(waited, 2),
         "broker_cpu": round(broker, 2),
         "worker_rss_mb": round(rss),
-        "mean_latency_ms": round(mean(found), 2),
     }  # fmt: skip
-
-
-async def _reads(port: int) -> bool:
-    """Whether the worker has its partitions."""
-    found = samples(await metrics_text(port))
-    return total(found, "nt_symbols_assigned") > 0
 
 
 def main(argv: list[str] | None = None) -> int:

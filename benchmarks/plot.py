@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 WIDTH = 860
 LABEL_WIDTH = 290
@@ -13,6 +14,8 @@ BAR_HEIGHT = 20
 BAR_GAP = 8
 PANEL_GAP = 44
 MARGIN = 20
+NOTE_LINE, NOTE_CHARACTERS = 15, 130
+"""Of the note: a line's height, and what fits the width in a font as wide as these are."""
 
 OURS, THEIRS, GOAL, TEXT, FAINT = "#0b6e4f", "#a9b4bd", "#c1440e", "#1c2428", "#67737c"
 FONT = "font-family='system-ui, -apple-system, Segoe UI, Roboto, sans-serif'"
@@ -45,8 +48,10 @@ def svg(title: str, note: str, panels: Sequence[Panel]) -> str:
     parts: list[str] = []
     y: float = MARGIN + 18
     parts.append(_text(MARGIN, y, title, size=17, weight=600))
-    y += 20
-    parts.append(_text(MARGIN, y, note, size=11.5, colour=FAINT))
+    y += 20 - NOTE_LINE
+    for line in wrap(note, NOTE_CHARACTERS):
+        y += NOTE_LINE
+        parts.append(_text(MARGIN, y, line, size=11.5, colour=FAINT))
     for panel in panels:
         y += PANEL_GAP
         parts.append(_text(MARGIN, y, panel.title, size=13.5, weight=600))

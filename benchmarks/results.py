@@ -37,12 +37,18 @@ def run_and_keep(name: str, command: str, main: Main, argv: list[str]) -> int:
     found = json.loads(lines[-1])
     kept = found if isinstance(found, dict) else {"rows": found}
     # No folder of this machine: the names of recordings say enough.
-    words = [Path(word).name if "/" in word else word for word in argv if word != "--json"]
+    words = [_without_folders(word) for word in argv if word != "--json"]
     kept["command"] = " ".join(["python -m benchmarks", command, *words])
     path = path_of(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return status
+
+
+def _without_folders(word: str) -> str:
+    """``a/b``, or ``venue=a/b,c/d``, as the names of files alone."""
+    venue, equals, files = word.rpartition("=")
+    return f"{venue}{equals}" + ",".join(Path(file).name for file in files.split(","))
 
 
 def kept(name: str) -> dict[str, Any] | None:

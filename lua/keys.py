@@ -101,6 +101,36 @@ class Keys:
         """A pattern that all heartbeats match."""
         return self.node("*")
 
+    def mcp_events(self) -> str:
+        """The channel on which MCP servers tell each other's listeners of changes."""
+        return "nt:mcp:events"
+
+    def node_stats(self, node_id: str) -> str:
+        """How far a node is, beside its heartbeat."""
+        return f"{self.node(node_id)}:stats"
+
+    def node_of(self, key: str) -> str:
+        """Whose heartbeat a key is; '' where it is none. No node's name has a colon."""
+        prefix = self.node("")
+        name = key.removeprefix(prefix) if key.startswith(prefix) else ""
+        return "" if ":" in name else name
+
+    def bridge(self, bridge_id: str) -> str:
+        """A bridge's heartbeat."""
+        return f"{self._node_prefix}:bridge:{bridge_id}"
+
+    def bridges(self) -> str:
+        """All bridges of the last hour by their last heartbeat."""
+        return f"{self._node_prefix}:bridges"
+
+    def starts(self, kind: str, name: str) -> str:
+        """How often a process of this name was started; forgotten a day after the last."""
+        return f"{self._node_prefix}:starts:{kind}:{name}"
+
+    def feed_minutes(self, venue: str, symbol: str) -> str:
+        """The capped stream of a feed's minutes."""
+        return f"nt:feed:minutes:{venue}:{self._tag % symbol}"
+
     def topic_epoch(self, topic: str) -> str:
         """How often a topic was recreated."""
         return f"nt:topic:epoch:{topic}"
@@ -108,3 +138,23 @@ class Keys:
     def events(self, symbol: str) -> str:
         """The capped stream of raw events."""
         return f"events:{self._tag % symbol}"
+
+    def merged(self, symbol: str) -> str:
+        """The capped stream of merged windows."""
+        return f"merged:{self._tag % symbol}"
+
+    def api_keys(self) -> str:
+        """The hash of API keys, by id; secrets are not in it."""
+        return f"{self._node_prefix}:keys"
+
+    def queries(self, key_id: str) -> str:
+        """The capped stream of calls of an API key."""
+        return f"{self._node_prefix}:queries:{key_id}"
+
+    def executions(self, symbol: str) -> str:
+        """The capped stream of execution reports."""
+        return f"executions:{self._tag % symbol}"
+
+    def every_tick(self) -> str:
+        """A pattern that all ticks match, and the channels they are announced on."""
+        return "tick:*"

@@ -5,18 +5,32 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, cast
+from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from lua import Keys
+from serving.fetching import Fetcher, StoreUnavailable
 from tapeline.clock import Clock, SystemClock
 from tapeline.errors import ReportError
 
 STALE_MS: Final = 2000
 """A reader calls a report stale when its newest data is older: what ``down`` is to a writer."""
+
+__all__ = [
+    "READ_TIMEOUT_S",
+    "STALE_MS",
+    "SYMBOL_PATTERN",
+    "BadSymbol",
+    "Fetch",
+    "ReportReader",
+    "StoreUnavailable",
+    "StoredReport",
+    "aged",
+    "check_symbol",
+    "reader_client",
+]
 
 READ_TIMEOUT_S: Final = 0.15
 
@@ -37,8 +51,14 @@ class BadSymbol(ReportError):
         self.symbol = symbol
 
 
-class StoreUnavailable(ReportError):
-    """Redis did not answer in time."""
+def check_symbol(symbol: str) -> None:
+    """Let a well-formed symbol pass.
+
+    Raises:
+        BadSymbol: It can't be a symbol.
+    """
+    if _SYMBOL.fullmatch(symbol) is None:
+        raise BadSymbol(symbol)
 
 
 class _WriterHead(msgspec.Struct):
@@ -121,18 +141,6 @@ def reader_client(redis_url: str) -> Redis:
     return Redis.from_url(redis_url, socket_timeout=None)
 
 
-def _of_redis(redis: Redis, keys: Keys, timeout_s: float) -> Fetch:
-    async def fetch(symbol: str) -> bytes | None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                payload: Any = await redis.get(keys.report(symbol))
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailable(f"Redis did not answer: {error!r}") from None
-        return cast("bytes | None", payload)
-
-    return fetch
-
-
 class ReportReader:
     """Reads reports, and never steps back.
 
@@ -143,7 +151,7 @@ class ReportReader:
 
     def __init__(
         self,
-        redis: Redis | Fetch,
+        redis: Redis | Fetcher | Fetch,
         keys: Keys | None = None,
         clock: Clock | None = None,
         timeout_s: float = READ_TIMEOUT_S,
@@ -151,14 +159,19 @@ class ReportReader:
         """Read nothing yet.
 
         Args:
-            redis: Where reports are (see `reader_client`), or what fetches one some other way.
+            redis: Where reports are (see `reader_client`), or what fetches one some other way: of a
+                key, a `Fetcher`, of a symbol, any function.
             keys: Names of the keys.
             clock: What ages are told by.
             timeout_s: How long Redis may take.
         """
-        self._fetch = (
-            _of_redis(redis, keys or Keys(), timeout_s) if isinstance(redis, Redis) else redis
-        )
+        self._fetch: Fetch
+        if isinstance(redis, Redis | Fetcher):
+            fetcher = redis if isinstance(redis, Fetcher) else Fetcher(redis, timeout_s)
+            named = keys or Keys()
+            self._fetch = lambda symbol: fetcher.get(named.report(symbol))
+        else:
+            self._fetch = redis
         self._clock = clock or SystemClock()
         self._newest: dict[str, tuple[int, int]] = {}
 
@@ -170,11 +183,28 @@ class ReportReader:
             StoreUnavailable: Redis did not answer in time.
             ReportError: What is stored is no report.
         """
-        if _SYMBOL.fullmatch(symbol) is None:
-            raise BadSymbol(symbol)
-        payload = await self._fetch(symbol)
-        if payload is None:
-            return None
+        check_symbol(symbol)
+        for _ in range(2):
+            payload = await self._fetch(symbol)
+            if payload is None:
+                return None
+            report = self.take(symbol, payload)
+            if report is not None:
+                return report
+            # Somebody else has been handed a newer one while this was on its way; then the next
+            # is at least as new. If it is not, the store has stepped back.
+        return None
+
+    async def settle(self, symbol: str, payload: bytes) -> StoredReport | None:
+        """What was fetched some other way, or what has become of it meanwhile; as `get`."""
+        return self.take(symbol, payload) or await self.get(symbol)
+
+    def take(self, symbol: str, payload: bytes) -> StoredReport | None:
+        """What was fetched some other way, by the same fence; None where it is a step back.
+
+        Raises:
+            ReportError: It is no report.
+        """
         report = aged(payload, self._clock.now_ms())
         order = (report.token, report.seq)
         if order < self._newest.get(symbol, (0, 0)):

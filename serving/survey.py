@@ -230,9 +230,10 @@ class Surveyor:
         now_ms = self._clock.monotonic_ms()
         if self._discovered_ms is not None and now_ms - self._discovered_ms < DISCOVER_MS:
             return
-        prefix = self._keys.node("")
         async for key in self._redis.scan_iter(self._keys.every_node(), count=_SCAN_COUNT):
-            self._nodes.add(_text(key).removeprefix(prefix))
+            node = self._keys.node_of(_text(key))
+            if node:
+                self._nodes.add(node)
         if not self._named:
             pattern = self._keys.every_report()
             async for key in self._redis.scan_iter(pattern, count=_SCAN_COUNT):

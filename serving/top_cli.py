@@ -24,6 +24,7 @@ from serving.table import View, gaps_of, render
 from serving.writes import Listener
 from tapeline.config import Settings, load_settings, mask
 from tapeline.errors import ConfigError
+from tapeline.tasks import end
 
 EXIT_FAILURE = 1
 INTERVAL_MIN_S: Final = 0.2
@@ -226,8 +227,7 @@ async def _running(listener: Listener) -> AsyncIterator[Listener]:
     try:
         yield listener
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
 
 @contextmanager

@@ -8,32 +8,39 @@ one event loop; only the sources and the writer wait for a network.
 from __future__ import annotations
 
 import asyncio
-import signal
+import contextlib
 import uuid
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
 from lua import Keys, Scripts
+from streams.bridge_beat import BridgeBeat, Figures, Parts
 from streams.bridge_health import health
 from streams.bridge_metrics import BridgeMetrics
+from streams.bridge_telemetry import BridgeTelemetry
+from streams.capture.recorder import Recorder
 from streams.events import Event, FeedStatus
 from streams.feed_lease import FeedKey, FeedLeases, lease_client
 from streams.feeds import BROKER_OUTAGE, Feeds, OutRecord
+from streams.frame_letters import FrameLetters
 from streams.kafka_writer import KafkaWriter
 from streams.outbox import LostLine, Outbox
+from streams.record import close_recorders, recorders_of
 from streams.sockets import SocketSource
-from streams.sources import FrameSource
+from streams.sources import FrameSource, RefusedFrame
 from streams.subscriptions import Subscriptions
-from streams.symbols import Listing, parse_symbols
+from streams.symbols import VENUES, Listing, parse_symbols
 from streams.topics import PartitionCountError, bootstrap_servers
 from streams.wiring import socket_sources
 from tapeline.clock import Clock, SystemClock
 from tapeline.config import Settings
-from tapeline.errors import ConfigError, UnknownSymbol
-from tapeline.http_probe import ProbeServer
+from tapeline.errors import UnknownSymbol
+from tapeline.http_probe import ProbeServer, reachable
 from tapeline.logging import get_logger
+from tapeline.tasks import end_all
 
 OK: Final = 0
 FAILED: Final = 1
@@ -42,12 +49,18 @@ MISCONFIGURED: Final = 2
 FLUSH_S: Final = 10.0
 """How long a stop waits for the broker to take what is left."""
 
+LETTERS_S: Final = 2.0
+"""And how long for it to take frames that could not be parsed."""
+
 LEASE_SHARE: Final = 0.75
 """Of the lease's life by the settings: a bridge waits another's out, and then writes its book, within
 that life."""
 
 COMMANDS_S: Final = 2.0
 """How long a start waits for the broker to say what commands have made of ``SYMBOLS``."""
+
+AGAIN_S: Final = 4.0
+"""Longer than a part takes to end well: what has not ended by then has lost its cancellation."""
 
 WATCH_S: Final = 0.1
 OUTAGE_SHOWN_MS: Final = 2_000
@@ -66,6 +79,9 @@ class Bridge:
         feeds: By venue.
         outbox: What the broker has not acknowledged.
         subscriptions: What commands make of ``SYMBOLS``; None where a source is given.
+        recorders: By venue, where it records what comes.
+        telemetry: What operators are told.
+        letters: Frames that could not be parsed, on their way to the dead-letter topic.
         probe: Serves ``/metrics`` and ``/health``.
     """
 
@@ -97,9 +113,14 @@ class Bridge:
         self._started_ms = self._clock.monotonic_ms()
         self._sockets: dict[str, SocketSource] = {}
         self.subscriptions: Subscriptions | None = None
+        self.recorders: dict[str, Recorder] = {}
         if source is None:
-            listings = parse_symbols(settings.symbols)
-            sockets = socket_sources(settings, listings, self._clock)
+            listings = parse_symbols(settings.symbols, quote_mixed=settings.quote_mixed)
+            if settings.record_dir:
+                self.recorders = recorders_of(
+                    settings, listings, Path(settings.record_dir), venues=VENUES
+                )
+            sockets = socket_sources(settings, listings, self._clock, taps=self.recorders)
             self._sources: tuple[FrameSource, ...] = (*sockets,)
             self._sockets = {each.assembler.venue: each for each in sockets}
             self.subscriptions = Subscriptions(settings, listings, self, self._clock)
@@ -126,9 +147,19 @@ class Bridge:
             client_id=f"{settings.app_id}-bridge-{settings.node_id}",
             on_lost=self._lost,
         )
+        self.letters = FrameLetters(
+            servers=bootstrap_servers(settings.kafka_url),
+            topic=settings.events_topic,
+            client_id=f"{settings.app_id}-bridge-letters-{settings.node_id}",
+            monotonic_ms=self._clock.monotonic_ms,
+        )
+        self.telemetry = BridgeTelemetry(
+            self._write_telemetry, node_id=settings.node_id, clock=self._clock
+        )
         self._redis: Redis = lease_client(settings.redis_url, settings.lease_ttl_ms)
+        keys = Keys(cluster=settings.redis_cluster_keys)
         self._leases = FeedLeases(
-            Scripts(self._redis, Keys(cluster=settings.redis_cluster_keys)),
+            Scripts(self._redis, keys),
             [
                 FeedKey(venue, symbol)
                 for venue, feeds in self.feeds.items()
@@ -140,11 +171,30 @@ class Bridge:
             ttl_ms=int(settings.lease_ttl_ms * LEASE_SHARE),
         )
         metrics = BridgeMetrics(
-            self._sources, self.feeds, self.outbox, self._writer, self._leases, self._age_s
+            self._sources,
+            self.feeds,
+            self.outbox,
+            self._writer,
+            self._leases,
+            self._age_s,
+            letters=self.letters.queue,
+            recorders=self.recorders,
+            telemetry=self.telemetry.telemetry,
         )
         self.probe = ProbeServer(
             settings.bind_host, settings.bridge_port, metrics.registry(), self.health
         )
+        parts = Parts(
+            sources=self._sources,
+            feeds=self.feeds,
+            outbox=self.outbox,
+            writer=self._writer,
+            resyncs=self.telemetry.resyncs,
+            outage=lambda: self._outage,
+            metrics_url=lambda: f"{reachable(self.probe.url)}/metrics",
+        )
+        figures = Figures(settings, parts, self._clock)
+        self._beat = BridgeBeat(self._redis, keys, settings.node_id, figures)
 
     # --- life ---
 
@@ -166,6 +216,9 @@ class Bridge:
         sources: list[asyncio.Task[None]] = []
         try:
             await self.probe.start()
+            self._beat.start()
+            for recorder in self.recorders.values():
+                recorder.start()
             log.info(
                 "bridge.started",
                 url=self.probe.url,
@@ -175,6 +228,7 @@ class Bridge:
                 asyncio.create_task(self._writer.run(), name="bridge-writer"),
                 asyncio.create_task(self._leases.run(), name="bridge-leases"),
                 asyncio.create_task(self._watch(), name="bridge-watch"),
+                asyncio.create_task(self.letters.run(), name="bridge-letters"),
             ]
             if self.subscriptions is not None:
                 control = self.subscriptions.log
@@ -185,12 +239,15 @@ class Bridge:
                 for source in self._sources
             ]
             status = await self._until_over(supports, sources)
-            await _cancel(sources)
+            await end_all(sources, AGAIN_S)
             if not supports[0].done():
                 status = max(status, await self._flush(supports[0]))
+            await self._post_letters()
         finally:
-            await _cancel([*sources, *supports])
+            await end_all([*sources, *supports], AGAIN_S)
+            await self._beat.stop()
             await self._leases.release()
+            await close_recorders(self.recorders.values())
             await self._redis.aclose()
             await self.probe.stop()
         log.info("bridge.stopped", status=status)
@@ -205,7 +262,7 @@ class Bridge:
         try:
             await asyncio.wait(waits, timeout=COMMANDS_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _cancel(waits)
+            await end_all(waits)
 
     async def _until_over(
         self, supports: list[asyncio.Task[None]], sources: list[asyncio.Task[None]]
@@ -247,6 +304,15 @@ class Bridge:
             return FAILED
         return OK
 
+    async def _post_letters(self) -> None:
+        """What is left of them gets a moment: nobody waits long for rubbish."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(LETTERS_S, self._flush_s)):
+                await self.letters.drained()
+        left = self.letters.queue.give_up()
+        if left:
+            log.warning("letters.not_flushed", letters=left)
+
     async def _watch(self) -> None:
         """What no event would tell: that the broker has taken nothing for too long."""
         while True:
@@ -258,9 +324,10 @@ class Bridge:
             if (age_ms > OUTAGE_SHOWN_MS) is not self._outage:
                 self._outage = not self._outage
                 if self._outage:
-                    log.error("broker.outage", age_ms=age_ms, buffered=self.outbox.depth)
+                    self.telemetry.backpressure(self.outbox.depth, age_ms)
                 else:
                     log.info("broker.recovered", buffered=self.outbox.depth)
+            self.telemetry.look(self._sources, self.feeds)
             await asyncio.sleep(WATCH_S)
 
     # --- Sink: what sources bring ---
@@ -280,13 +347,7 @@ class Bridge:
             feeds.refused.clear()
         if feeds.told:
             for gap in feeds.told:
-                log.warning(
-                    "book.resync",
-                    venue=venue,
-                    symbol=gap.symbol,
-                    reason=gap.reason,
-                    detail=gap.detail,
-                )
+                self.telemetry.gap(gap)
             feeds.told.clear()
 
     def tick(self, venue: str, now_ms: int, *, live: bool) -> None:
@@ -311,6 +372,10 @@ class Bridge:
             (venue, symbol), reason
         )
 
+    def frame_refused(self, venue: str, refused: RefusedFrame) -> None:
+        """A frame is not the venue's dialect: kept beside the events topic."""
+        self.letters.keep(venue, refused)
+
     async def ready(self, venue: str) -> None:
         """Wait until every line of a venue has a token."""
         while not all(line.token or line.closed for line in self.feeds[venue].lines.values()):
@@ -330,14 +395,11 @@ class Bridge:
             self._lost(lost, BROKER_OUTAGE)
 
     def _lost(self, lost: set[LostLine], reason: str) -> None:
-        log.error(
-            "book.resync",
-            reason=reason,
-            symbols=sorted(line.symbol for line in lost),
-            dropped=self.outbox.dropped.total(),
-        )
         for line in lost:
             self.feeds[line.venue].lost(line.symbol, reason)
+            self.telemetry.resync(
+                line.venue, line.symbol, reason, dropped=self.outbox.dropped[line]
+            )
 
     # --- Follower: what commands say ---
 
@@ -351,6 +413,7 @@ class Bridge:
         events = self._sockets[venue].add(listing)
         self.feeds[venue].add(symbol)
         self._leases.want(FeedKey(venue, symbol))
+        self._record_what_is_followed(venue)
         self.accept(venue, events)
 
     def unfollow(self, listing: Listing) -> None:
@@ -360,6 +423,11 @@ class Bridge:
             self.accept(venue, self._sockets[venue].remove(symbol))
             self.feeds[venue].remove(symbol)
             self._leases.forget(FeedKey(venue, symbol))
+            self._record_what_is_followed(venue)
+
+    def _record_what_is_followed(self, venue: str) -> None:
+        if venue in self.recorders:
+            self.recorders[venue].follows(self._sockets[venue].venue_symbols)
 
     def routed(self, version: int) -> None:
         """Which set of subscriptions it is from now on."""
@@ -372,16 +440,23 @@ class Bridge:
         """A feed lease is ours."""
         self._put(self.feeds[key.venue].granted(key.symbol, token, self._time_of(key.venue)))
         self._granted.set()
+        self.telemetry.granted(*key, token)
 
     def revoked(self, key: FeedKey) -> None:
         """A feed lease is another's."""
-        self.feeds[key.venue].revoked(key.symbol)
+        feeds = self.feeds[key.venue]
+        self.telemetry.lease_lost(*key, feeds.lines[key.symbol].token)
+        feeds.revoked(key.symbol)
 
     def _time_of(self, venue: str) -> int:
         """Now, in the time of a venue's source: a tape's is where the tape is."""
         return self.feeds[venue].newest_ms or self._clock.now_ms()
 
     # --- what operators see ---
+
+    def _write_telemetry(self, key: bytes, value: bytes) -> None:
+        if self.subscriptions is not None:
+            self.subscriptions.log.write(self._settings.telemetry_topic, key, value)
 
     @property
     def _nothing_listed(self) -> bool:
@@ -404,41 +479,3 @@ class Bridge:
             node_id=self._settings.node_id,
             outage=self._outage,
         )
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    tasks = [*tasks]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def run_bridge(settings: Settings) -> int:
-    """``tapeline bridge``: follow ``SYMBOLS`` until SIGTERM or SIGINT.
-
-    Returns:
-        Exit status: 0 after a stop, 1 after a failure, 2 if a setting is wrong.
-    """
-    try:
-        for name, value in (
-            ("KAFKA_URL", settings.kafka_url),
-            ("REDIS_URL", settings.redis_url),
-            ("SYMBOLS", settings.symbols),
-        ):
-            if not value:
-                raise ConfigError(name, None, "a value")
-        bridge = Bridge(settings)
-    except ConfigError as exc:
-        log.error("config.refused", error=str(exc))
-        return MISCONFIGURED
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, bridge.stop)
-    try:
-        return await bridge.run()
-    except OSError as exc:
-        log.error("bridge.failed", error=str(exc), port=settings.bridge_port)
-        return FAILED
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

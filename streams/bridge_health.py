@@ -66,6 +66,8 @@ def _venue(source: FrameSource, feeds: Feeds, now_ms: int) -> dict[str, Any]:
     return {
         "connected": feeds.connected,
         "last_frame_age_ms": max(0, now_ms - last_ms) if last_ms else None,
+        "clock_offset_ms": _rounded(source.counts.clock.offset_ms),
+        "round_trip_ms": _rounded(source.counts.clock.round_trip_ms),
         "symbols": {
             line.symbol: {
                 "listed": not line.closed,
@@ -77,3 +79,7 @@ def _venue(source: FrameSource, feeds: Feeds, now_ms: int) -> dict[str, Any]:
             for line in feeds.lines.values()
         },
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

@@ -5,18 +5,21 @@ The hot path counts in plain integers; this collector looks at them when somebod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streams.capture.recorder import Recorder
 from streams.feed_lease import FeedLeases
 from streams.feeds import Feeds
+from streams.frame_letters import LetterQueue
 from streams.kafka_writer import KafkaWriter
 from streams.outbox import LostLine, Outbox
-from streams.sources import FrameSource
+from streams.sources import REFUSED, FrameSource
+from streams.telemetry import Telemetry
 
 PREFIX: Final = "tapeline_bridge_"
 
@@ -34,10 +37,15 @@ class BridgeMetrics(Collector):
         writer: KafkaWriter,
         leases: FeedLeases,
         outbox_age_s: Callable[[], float],
+        *,
+        letters: LetterQueue,
+        recorders: Mapping[str, Recorder],
+        telemetry: Telemetry,
     ) -> None:
         self._sources = tuple(sources)
         self._feeds, self._outbox, self._writer, self._leases = feeds, outbox, writer, leases
         self._outbox_age_s = outbox_age_s
+        self._letters, self._recorders, self._telemetry = letters, recorders, telemetry
 
     def registry(self) -> CollectorRegistry:
         """A registry with these metrics alone."""
@@ -50,6 +58,9 @@ class BridgeMetrics(Collector):
         yield from self._venues()
         yield from self._lines()
         yield from self._broker()
+        yield from self._dead_letters()
+        yield from self._recordings()
+        yield from self._told()
 
     def _venues(self) -> Iterator[Metric]:
         by_venue = {
@@ -81,10 +92,53 @@ class BridgeMetrics(Collector):
             ],
         )
         yield _counter(
+            "ws_resubscribe",
+            "Times a venue was subscribed to anew, by why.",
+            ["venue", "reason"],
+            [
+                ((venue, reason), count)
+                for venue, source in by_venue.items()
+                for reason, count in source.counts.reconnects.items()
+                if reason != REFUSED
+            ],
+            prefix="nt_",
+        )
+        for name, what in (
+            ("resyncs", "Books distrusted and asked for anew."),
+            ("checksums_failed", "Books that differed from the venue's checksum of them."),
+            ("sequence_gaps", "Holes in a connection's own numbers."),
+            ("late", "Events that came when their hole had been given up."),
+            ("trade_duplicates", "Trades dropped, their id seen before."),
+            ("checks_differed", "Books in sync that differed from a snapshot of them."),
+        ):
+            yield _counter(
+                name,
+                what,
+                ["venue"],
+                _each(by_venue, _count_of(name)),
+            )
+        yield _counter(
             "trades_missing",
             "Trades the venue made and the bridge did not see.",
             ["venue"],
             _each(by_venue, lambda s: s.assembler.counts.trades_missing),
+        )
+        clocks = {venue: source.counts.clock for venue, source in by_venue.items()}
+        yield _gauge(
+            "clock_offset_seconds",
+            "How far the venue's clock is ahead of ours, estimated.",
+            ["venue"],
+            [((v,), c.offset_ms / 1000) for v, c in clocks.items() if c.offset_ms is not None],
+        )
+        yield _gauge(
+            "round_trip_seconds",
+            "Shortest round trip of a ping to the venue in the last minute.",
+            ["venue"],
+            [
+                ((v,), c.round_trip_ms / 1000)
+                for v, c in clocks.items()
+                if c.round_trip_ms is not None
+            ],
         )
         yield _gauge(
             "connected",
@@ -187,13 +241,70 @@ class BridgeMetrics(Collector):
             "leases_lost", "Feed leases that became another's.", [], [((), self._leases.lost)]
         )
 
+    def _dead_letters(self) -> Iterator[Metric]:
+        letters = self._letters
+        yield _counter(
+            "dead_letters",
+            "Frames that could not be parsed, kept in the dead-letter topic.",
+            ["venue"],
+            [((venue,), count) for venue, count in letters.kept.items()],
+        )
+        yield _counter(
+            "dead_letters_dropped",
+            "Frames that could not be parsed and were not kept either.",
+            ["venue", "reason"],
+            letters.dropped.items(),
+        )
+        yield _gauge(
+            "dead_letters_waiting",
+            "Of those to be kept, not yet acknowledged.",
+            [],
+            [((), len(letters))],
+        )
+
+    def _recordings(self) -> Iterator[Metric]:
+        recorders = self._recorders
+        yield _counter(
+            "recorder_dropped",
+            "Frames and replies that came and were not recorded.",
+            ["venue"],
+            [((venue,), each.dropped) for venue, each in recorders.items()],
+        )
+        yield _gauge(
+            "recorder_queue_bytes",
+            "What waits to be recorded.",
+            ["venue"],
+            [((venue,), each.queue.bytes) for venue, each in recorders.items()],
+        )
+        yield _gauge(
+            "recorder_failed",
+            "1 while the disk takes nothing.",
+            ["venue"],
+            [((venue,), float(bool(each.failure))) for venue, each in recorders.items()],
+        )
+
+    def _told(self) -> Iterator[Metric]:
+        yield _counter(
+            "telemetry",
+            "Telemetry events, written and left out because there were too many.",
+            ["event", "venue", "outcome"],
+            self._telemetry.outcomes(),
+        )
+
 
 def _each(sources: dict[str, FrameSource], read: Callable[[FrameSource], float]) -> list[Sample]:
     return [((venue,), read(source)) for venue, source in sources.items()]
 
 
-def _counter(name: str, text: str, labels: list[str], samples: Iterable[Sample]) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, text, labels=labels)
+def _count_of(name: str) -> Callable[[FrameSource], float]:
+    """Reads one of `streams.venues.base.AssemblerCounts`."""
+    return lambda source: float(getattr(source.assembler.counts, name))
+
+
+def _counter(
+    name: str, text: str, labels: list[str], samples: Iterable[Sample], *, prefix: str = PREFIX
+) -> Metric:
+    family = CounterMetricFamily(prefix + name, text, labels=labels)
     for values, value in samples:
         family.add_metric(values, value)
     return family

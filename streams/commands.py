@@ -6,17 +6,21 @@ acknowledgements on ``ops.telemetry.v1``, the set on ``control.routing.v1``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from streams.events import SYMBOL_PATTERN, VENUE_PATTERN, Millis
+from streams.merged import EVENTS_MAX, WINDOW_S, EventsMax, Merge, WindowS
 from streams.symbols import Listing
 from tapeline.errors import MalformedRecord, UnknownVersion
 
 COMMAND_VERSION: Final = 1
 SUBSCRIBE: Final = "subscribe"
 UNSUBSCRIBE: Final = "unsubscribe"
+MERGED_SUBSCRIBE: Final = "merged_subscribe"
+MERGED_UNSUBSCRIBE: Final = "merged_unsubscribe"
 
 ACKNOWLEDGED: Final = "command.acknowledged"
 """The ``event`` of an acknowledgement: other records of the telemetry topic have others."""
@@ -36,7 +40,7 @@ class Command(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         command_id: Of the sender's making; the same one again changes nothing and is answered
             the same.
-        type: ``subscribe`` or ``unsubscribe``. Others are refused, and said to be.
+        type: ``subscribe`` or ``unsubscribe``; `MergeCommand` has the other two.
         venue, symbol: What it is about; the symbol is the canonical one.
         venue_symbol: The venue's own name, where it differs from the canonical one.
         undoes: Of a bridge's own `unsubscribe`: the subscription that the venue has refused.
@@ -63,6 +67,36 @@ class Command(msgspec.Struct, kw_only=True, omit_defaults=True):
     def listing(self) -> Listing:
         """What it names, as ``SYMBOLS`` would."""
         return Listing(self.venue, self.venue_symbol or self.symbol, self.symbol)
+
+
+class MergeCommand(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A wish for merged windows of one symbol, or for none any more.
+
+    Attributes:
+        command_id: As that of a `Command`.
+        type: ``merged_subscribe`` or ``merged_unsubscribe``.
+        symbol: Canonical.
+        kinds: Of events, each merged by itself. None are all that are merged, for an
+            unsubscription.
+        venues: Each window has to have an event of each of them; none are all that are followed.
+        window_s, max_events: What closes a window.
+        ts_ms: When it was sent, for people to read.
+    """
+
+    v: int
+    command_id: Id
+    type: Name
+    symbol: Annotated[str, msgspec.Meta(pattern=SYMBOL_PATTERN)]
+    kinds: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    venues: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    window_s: WindowS = WINDOW_S
+    max_events: EventsMax = EVENTS_MAX
+    ts_ms: Millis = 0
+
+    @property
+    def venue(self) -> str:
+        """None in particular: for answers."""
+        return ""
 
 
 class Answer(msgspec.Struct, kw_only=True):
@@ -128,6 +162,7 @@ class RoutingState(msgspec.Struct, kw_only=True):
         symbols: The whole set, in the grammar of ``SYMBOLS``.
         decisions: What commands have to say about it; ``SYMBOLS`` says the rest.
         answers: Of the newest commands.
+        merges: Windows that are merged, by symbol and kind.
     """
 
     v: int
@@ -136,6 +171,7 @@ class RoutingState(msgspec.Struct, kw_only=True):
     symbols: list[str]
     decisions: list[Decision] = []
     answers: list[Answer] = []
+    merges: list[Merge] = []
 
 
 class _Head(msgspec.Struct):
@@ -144,7 +180,12 @@ class _Head(msgspec.Struct):
     type: Any = None
 
 
-_decode_command: Final = msgspec.json.Decoder(Command).decode
+_decoders: Final[dict[str, Callable[[bytes], Command | MergeCommand]]] = {
+    SUBSCRIBE: msgspec.json.Decoder(Command).decode,
+    UNSUBSCRIBE: msgspec.json.Decoder(Command).decode,
+    MERGED_SUBSCRIBE: msgspec.json.Decoder(MergeCommand).decode,
+    MERGED_UNSUBSCRIBE: msgspec.json.Decoder(MergeCommand).decode,
+}
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 _decode_state: Final = msgspec.json.Decoder(RoutingState).decode
 _decode_acknowledgement: Final = msgspec.json.Decoder(Acknowledgement).decode
@@ -163,7 +204,7 @@ class RefusedCommand(MalformedRecord):
         self.command_id, self.type = command_id, type_
 
 
-def decode_command(value: bytes | None) -> Command:
+def decode_command(value: bytes | None) -> Command | MergeCommand:
     """Read a record of the command topic.
 
     Raises:
@@ -177,12 +218,12 @@ def decode_command(value: bytes | None) -> Command:
     type_ = head.type if isinstance(head.type, str) else ""
     if head.v != COMMAND_VERSION:
         raise RefusedCommand(str(UnknownVersion(head.v)), command_id[:128], type_[:64])
-    if type_ not in (SUBSCRIBE, UNSUBSCRIBE):
-        # The place for further types; each has fields of its own.
-        why = f"type is {head.type!r}; expected {SUBSCRIBE} or {UNSUBSCRIBE}"
+    decode = _decoders.get(type_)
+    if decode is None:
+        why = f"type is {head.type!r}; expected one of {', '.join(_decoders)}"
         raise RefusedCommand(why[:500], command_id[:128], type_[:64])
     try:
-        return _decode_command(value or b"")
+        return decode(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusedCommand(str(error), command_id[:128], type_) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -13,11 +13,14 @@ from aiokafka.errors import KafkaError
 
 from streams.commands import (
     COMMAND_VERSION,
+    MERGED_SUBSCRIBE,
+    MERGED_UNSUBSCRIBE,
     SUBSCRIBE,
     UNSUBSCRIBE,
     Acknowledgement,
     Command,
     Key,
+    MergeCommand,
     RoutingState,
     decode_acknowledgement,
     decode_state,
@@ -61,6 +64,35 @@ def unsubscribe(key: Key) -> Command:
     )
 
 
+def merged_subscribe(
+    symbol: str, kinds: Sequence[str], venues: Sequence[str], window_s: float, max_events: int
+) -> MergeCommand:
+    """A command to merge windows of a symbol; without venues, of all that list it."""
+    return MergeCommand(
+        v=COMMAND_VERSION,
+        command_id=uuid.uuid4().hex,
+        type=MERGED_SUBSCRIBE,
+        symbol=symbol,
+        kinds=[*kinds],
+        venues=[*venues],
+        window_s=window_s,
+        max_events=max_events,
+        ts_ms=SystemClock().now_ms(),
+    )
+
+
+def merged_unsubscribe(symbol: str, kinds: Sequence[str]) -> MergeCommand:
+    """A command to merge them no longer; without kinds, none of the symbol."""
+    return MergeCommand(
+        v=COMMAND_VERSION,
+        command_id=uuid.uuid4().hex,
+        type=MERGED_UNSUBSCRIBE,
+        symbol=symbol,
+        kinds=[*kinds],
+        ts_ms=SystemClock().now_ms(),
+    )
+
+
 class ControlClient:
     """Sends commands and hears what becomes of them; see `control_client`."""
 
@@ -82,7 +114,7 @@ class ControlClient:
         return newest
 
     async def send(
-        self, commands: Iterable[Command], timeout_s: float
+        self, commands: Iterable[Command | MergeCommand], timeout_s: float
     ) -> dict[str, Acknowledgement]:
         """Send commands, in order, and wait for the first answer to each.
 
@@ -111,7 +143,7 @@ class ControlClient:
             pass
         return answers
 
-    async def _put(self, command: Command) -> asyncio.Future[Any]:
+    async def _put(self, command: Command | MergeCommand) -> asyncio.Future[Any]:
         key = command.command_id.encode()
         sent: asyncio.Future[Any] = await self._producer.send(
             self._settings.commands_topic, encode(command), key

@@ -186,9 +186,6 @@ class FeedLeases:
             if reply is not RenewCode.RENEWED and self._held.get(key) == lease:
                 del self._held[key]
                 self.lost += 1
-                log.warning(
-                    "feed.lease_lost", venue=key.venue, symbol=key.symbol, token=lease.token
-                )
                 self._holder.revoked(key)
 
     async def _acquire(self) -> None:
@@ -209,7 +206,6 @@ class FeedLeases:
             if reply.mine and key in self._wanted:
                 self._held[key] = _Lease(reply.token, reply.lease_value)
                 self._newest[key] = reply.token
-                log.info("feed.granted", venue=key.venue, symbol=key.symbol, token=reply.token)
                 self._holder.granted(key, reply.token)
 
     def _keys(self, key: FeedKey) -> LeaseKeys:

@@ -79,6 +79,7 @@ class RestClient:
 
     Attributes:
         requests: Requests by status; 0 for those without an answer.
+        root: The venue's REST root, without a slash at the end.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class RestClient:
             monotonic_s: Instead of the event loop's clock.
         """
         self.requests: Counter[int] = Counter()
-        self._root = root.rstrip("/")
+        self.root = root.rstrip("/")
         self._budget = WeightBudget(weight_per_minute * BUDGET_SHARE)
         self._header = used_weight_header
         self._slots = asyncio.Semaphore(CONCURRENT_MAX)
@@ -139,7 +140,7 @@ class RestClient:
     async def _get(self, path: str) -> Reply:
         assert self._session is not None
         try:
-            async with self._session.get(self._root + path, allow_redirects=False) as response:
+            async with self._session.get(self.root + path, allow_redirects=False) as response:
                 body = await response.content.read(BODY_BYTES_MAX)
                 while not response.content.at_eof():
                     more = await response.content.read(BODY_BYTES_MAX)

@@ -18,17 +18,20 @@ import msgspec
 
 from streams.commands import (
     COMMAND_VERSION,
+    MERGED_SUBSCRIBE,
     SUBSCRIBE,
     UNSUBSCRIBE,
     Answer,
     Command,
     Decision,
     Key,
+    MergeCommand,
     RefusedCommand,
     RoutingState,
     decode_command,
 )
-from streams.symbols import Listing, check_venue, clash
+from streams.merged import MERGEABLE, Merge
+from streams.symbols import Listing, check_quotes, check_venue, clash
 from tapeline.errors import ConfigError
 
 ANSWERS_MAX: Final = 256
@@ -56,17 +59,19 @@ class Routing:
         version: Raised by each change of the set.
         applied: Offset of the newest command taken; -1 before any.
         listings: The set, by (venue, symbol), in order: ``SYMBOLS`` first.
+        merges: Windows that are merged, by (symbol, kind).
         waiting: Subscribed, and nothing has come of it yet: ids of the commands that wait.
         changed: Whether the state is another since it was last asked for.
     """
 
-    def __init__(self, initial: Iterable[Listing]) -> None:
-        """Begin with what ``SYMBOLS`` says."""
+    def __init__(self, initial: Iterable[Listing], *, quote_mixed: str = "") -> None:
+        """Begin with what ``SYMBOLS`` says; ``quote_mixed`` is a ``NT_QUOTE_MIXED`` value."""
         self.version = FIRST_VERSION
         self.applied = -1
+        self.merges: dict[tuple[str, str], Merge] = {}
         self.waiting: dict[Key, list[str]] = {}
         self.changed = True
-        self._initial = tuple(initial)
+        self._initial, self._quote_mixed = tuple(initial), quote_mixed
         self._decisions: dict[Key, Decision] = {}
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._faults: dict[Key, str] = {}
@@ -84,6 +89,7 @@ class Routing:
             symbols=[str(listing) for listing in self.listings.values()],
             decisions=[*self._decisions.values()],
             answers=[*self._answers.values()],
+            merges=[*self.merges.values()],
         )
 
     def restore(self, state: RoutingState) -> None:
@@ -91,6 +97,7 @@ class Routing:
         self.applied = state.applied
         self._decisions = {(d.venue, d.symbol): d for d in state.decisions}
         self._answers = OrderedDict((a.command_id, a) for a in state.answers)
+        self.merges = {merge.key: merge for merge in state.merges}
         self.listings = self._whole()
         self.waiting = {}
         for answer in state.answers:
@@ -140,11 +147,13 @@ class Routing:
                 )
             )
             return Taken((answer,), None if known else error)
-        if command.undoes:
+        if isinstance(command, Command) and command.undoes:
             return Taken(self._undo(command))
         known = self._answers.get(command.command_id)
         if known is not None:
             return Taken((known,) if known.status != "pending" else ())
+        if isinstance(command, MergeCommand):
+            return Taken((self._merge(command),))
         subscribes = command.type == SUBSCRIBE
         answers = (self._subscribe(command),) if subscribes else self._unsubscribe(command)
         return Taken(tuple(answer for answer in answers if answer.status != "pending"))
@@ -169,11 +178,16 @@ class Routing:
         return self._answer(command)
 
     def _check_free(self, listing: Listing) -> None:
-        """Raises ConfigError where another listing has the symbol, or the venue's name, already."""
+        """Raises ConfigError where another listing has the venue's symbol or market already, or the
+        symbol's other venues quote in another currency.
+        """
         for other in self.listings.values():
             if other != listing and clash(other, listing):
                 expected = f"one that goes with {other}, which is followed; remove that one first"
                 raise ConfigError("symbol", str(listing), expected)
+        together = [other for other in self.listings.values() if other.symbol == listing.symbol]
+        if listing not in together:
+            check_quotes([*together, listing], name="symbol", quote_mixed=self._quote_mixed)
 
     def _unsubscribe(self, command: Command) -> tuple[Answer, ...]:
         key = command.key
@@ -207,6 +221,53 @@ class Routing:
         self.listings = self._whole()
         self.version += 1
         self._faults.pop(command.key, None)
+
+    def _merge(self, command: MergeCommand) -> Answer:
+        """Windows of a symbol, merged or not any more; answered at once."""
+        before = self.merges
+        try:
+            if command.type == MERGED_SUBSCRIBE:
+                self.merges = before | {merge.key: merge for merge in self._wanted(command)}
+            else:
+                _check_kinds(command.kinds)
+                self.merges = {
+                    (symbol, kind): merge
+                    for (symbol, kind), merge in before.items()
+                    if symbol != command.symbol or (command.kinds and kind not in command.kinds)
+                }
+        except ConfigError as error:
+            return self._answer(command, error=str(error))
+        changed = self.merges != before
+        self.version += changed
+        return self._answer(command, changed=changed)
+
+    def _wanted(self, command: MergeCommand) -> list[Merge]:
+        """Raises ConfigError where they can't be merged, or are merged in another way."""
+        symbol = command.symbol
+        if not command.kinds:
+            raise ConfigError("kinds", command.kinds, f"some of {', '.join(MERGEABLE)}")
+        _check_kinds(command.kinds)
+        followed = sorted(venue for venue, listed in self.listings if listed == symbol)
+        venues = tuple(sorted({*command.venues} or followed))
+        missing = [venue for venue in venues if venue not in followed]
+        if missing or len(venues) < 2:
+            known = f"{symbol} is followed at {', '.join(followed) or 'none'}"
+            raise ConfigError("venues", [*venues], f"two or more that list it; {known}")
+        merges = [
+            Merge(symbol, kind, venues, command.window_s, command.max_events)
+            for kind in dict.fromkeys(command.kinds)
+        ]
+        for merge in merges:
+            there = self.merges.get(merge.key)
+            if there not in (None, merge):
+                assert there is not None
+                how = f"{', '.join(there.venues)}, {there.window_s:g} s, {there.max_events} events"
+                raise ConfigError(
+                    "merged_subscribe",
+                    f"{symbol} {merge.kind}",
+                    f"what is merged already ({how}); remove that one first",
+                )
+        return merges
 
     # --- what venues say -----------------------------------------------------------------------
 
@@ -246,7 +307,12 @@ class Routing:
     # --- answers -------------------------------------------------------------------------------
 
     def _answer(
-        self, command: Command, *, changed: bool = False, pending: bool = False, error: str = ""
+        self,
+        command: Command | MergeCommand,
+        *,
+        changed: bool = False,
+        pending: bool = False,
+        error: str = "",
     ) -> Answer:
         return self._answered(
             Answer(
@@ -273,3 +339,10 @@ class Routing:
             answer.changed, answer.routing_version = False, self.version
         self._answers[command_id] = answer
         return answer
+
+
+def _check_kinds(kinds: Iterable[str]) -> None:
+    """Raises ConfigError for a kind that can't be merged."""
+    for kind in kinds:
+        if kind not in MERGEABLE:
+            raise ConfigError("kinds", kind, f"some of {', '.join(MERGEABLE)}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from http import HTTPStatus
@@ -20,9 +19,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from streams.backoff import Backoff, Timing
 from streams.book_care import BookCare, CareTimes
-from streams.events import BookDelta, BookSnapshot, Event
+from streams.events import BookDelta, BookSnapshot, Event, FeedStatus
+from streams.legs import NOTHING, Leg, Pace
 from streams.rest import RestClient, retry_after_s
-from streams.sources import Sink, SourceCounts
+from streams.sources import REFUSED, FrameTap, RefusedFrame, Sink, SourceCounts
 from streams.symbols import Listing
 from streams.venues.base import Assembler, HttpRequest
 from streams.venues.ordering import FLUSH_MS
@@ -40,55 +40,10 @@ TICK_S: Final = 0.1
 CLOSE_S: Final = 1.0
 HAND_OVER_S: Final = 15.0
 """At most, for books that have to come anew on the new socket: megabytes each."""
-FRAMES_PER_WINDOW: Final = 3
-WINDOW_S: Final = 1.1
-"""Frames that a socket sends in any such time. The strictest venue takes 5 messages a second: that
-leaves room for a ping of ours and for a pong, and for some unevenness on the way."""
 
 ERROR_LOG_EVERY_S: Final = 1.0
 
-_NOTHING: Final = ""
-"""Ends a queue of frames."""
-
 log = get_logger("sockets")
-
-
-class _Pace:
-    """When the next frame may go."""
-
-    def __init__(self) -> None:
-        self._sent: deque[float] = deque(maxlen=FRAMES_PER_WINDOW)
-
-    def wait_s(self, now_s: float) -> float:
-        full = len(self._sent) == FRAMES_PER_WINDOW
-        return max(0.0, self._sent[0] + WINDOW_S - now_s) if full else 0.0
-
-    def sent(self, now_s: float) -> None:
-        self._sent.append(now_s)
-
-
-class _Leg:
-    """One socket.
-
-    Attributes:
-        number: Later sockets have higher ones.
-        seen_s: When the last frame or pong came.
-        settled: Set when it has delivered a frame, or ended.
-        ended: Whether it is over.
-        why: Why we end it, if we do.
-    """
-
-    def __init__(self, ws: ClientConnection, number: int, now_s: float) -> None:
-        self.ws, self.number = ws, number
-        self.opened_s = self.seen_s = now_s
-        self.settled = asyncio.Event()
-        self.over = asyncio.Event()
-        self.why = ""
-        self.owed: asyncio.Queue[str] = asyncio.Queue()
-
-    @property
-    def ended(self) -> bool:
-        return self.over.is_set()
 
 
 class SocketSource:
@@ -98,6 +53,7 @@ class SocketSource:
         assembler: The one driven.
         counts: What has been seen.
         rest: Its REST client.
+        tap: Who listens, if anybody does; set before `run`.
     """
 
     def __init__(
@@ -111,9 +67,10 @@ class SocketSource:
         timing: Timing | None = None,
         care: CareTimes | None = None,
         flush_s: float = FLUSH_MS / 1000,
+        tap: FrameTap | None = None,
     ) -> None:
-        """Nothing is opened before `run`."""
-        self.assembler, self.rest = assembler, rest
+        """Nothing is opened before `run`; ``tap`` is told all that passes."""
+        self.assembler, self.rest, self.tap = assembler, rest, tap
         self.counts = SourceCounts()
         self._symbols = {listing.venue_symbol: listing.symbol for listing in listings}
         self._root = stream_root.rstrip("/")
@@ -121,8 +78,8 @@ class SocketSource:
         self._timing = timing or Timing()
         self._backoff = Backoff(self._timing)
         self._care, self._flush_s = BookCare(care), flush_s
-        self._legs: set[_Leg] = set()
-        self._pace = _Pace()
+        self._legs: set[Leg] = set()
+        self._pace = Pace()
         self._pacing: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._asking: set[asyncio.Task[None]] = set()
@@ -153,6 +110,11 @@ class SocketSource:
 
     # --- which symbols ---
 
+    @property
+    def venue_symbols(self) -> list[str]:
+        """The venue's own names of what is followed."""
+        return [*self._symbols]
+
     def add(self, listing: Listing) -> list[Event]:
         """Follow one more symbol, on the sockets that are open.
 
@@ -181,7 +143,7 @@ class SocketSource:
         return events
 
     async def _follow(self) -> None:
-        current: _Leg | None = None
+        current: Leg | None = None
         why = ""
         while True:
             leg = await self._open(wait=current is not None and current.ended)
@@ -195,14 +157,14 @@ class SocketSource:
             current = leg
             why = await self._until_due(current)
 
-    async def _handed_over(self, old: _Leg, new: _Leg) -> None:
+    async def _handed_over(self, old: Leg, new: Leg) -> None:
         """Wait, but not for ever, until nothing rests on the old socket any more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HAND_OVER_S):
                 while self.assembler.rests_on(old.number) and not (old.ended or new.ended):  # noqa: ASYNC110
                     await asyncio.sleep(TICK_S)
 
-    async def _until_due(self, leg: _Leg) -> str:
+    async def _until_due(self, leg: Leg) -> str:
         """Wait until a socket has ended or another one should take its place."""
         while not leg.ended:
             if self.assembler.wants_new_socket():
@@ -216,7 +178,7 @@ class SocketSource:
 
     # --- sockets ---
 
-    async def _open(self, *, wait: bool) -> _Leg:
+    async def _open(self, *, wait: bool) -> Leg:
         """A socket that is being read; tries until there is one."""
         asked_s = 0.0
         while True:
@@ -226,9 +188,10 @@ class SocketSource:
             while not self.assembler.symbols():
                 self._changed.clear()
                 await self._changed.wait()
+            url = self._root + self.assembler.stream_path()
             try:
                 ws = await connect(
-                    self._root + self.assembler.stream_path(),
+                    url,
                     compression=None,
                     max_size=FRAME_BYTES_MAX,
                     max_queue=QUEUE_FRAMES,
@@ -242,14 +205,16 @@ class SocketSource:
             except (OSError, TimeoutError, WebSocketException) as exc:
                 error = str(exc) or type(exc).__name__
             else:
-                return self._adopt(ws)
-            self.counts.reconnects["refused"] += 1
+                return self._adopt(ws, url)
+            self.counts.reconnects[REFUSED] += 1
             log.warning("feed.not_connected", venue=self.assembler.venue, error=error)
 
-    def _adopt(self, ws: ClientConnection) -> _Leg:
+    def _adopt(self, ws: ClientConnection, url: str) -> Leg:
         self.counts.connects += 1
-        leg = _Leg(ws, self.counts.connects, self._now_s())
+        leg = Leg(ws, self.counts.connects, self._now_s())
         self._legs.add(leg)
+        if self.tap is not None:
+            self.tap.opened(leg.name, url, self._clock.now_ms())
         log.info("feed.connected", venue=self.assembler.venue, sockets=len(self._legs))
         self._accept(self.assembler.connected(self._clock.now_ms(), leg.number))
         for frame in self.assembler.subscribe_frames():
@@ -260,12 +225,12 @@ class SocketSource:
         self._group.create_task(self._send(leg), name="feed-send")
         return leg
 
-    async def _retire(self, leg: _Leg, why: str) -> None:
+    async def _retire(self, leg: Leg, why: str) -> None:
         leg.why = why
         await leg.ws.close()
         await leg.over.wait()
 
-    async def _read(self, leg: _Leg) -> None:
+    async def _read(self, leg: Leg) -> None:
         why = "error"
         try:
             async for frame in leg.ws:
@@ -280,31 +245,36 @@ class SocketSource:
         finally:
             self._gone(leg, leg.why or why)
 
-    def _on_frame(self, leg: _Leg, frame: str | bytes) -> None:
+    def _on_frame(self, leg: Leg, frame: str | bytes) -> None:
         now_ms = self._clock.now_ms()
         leg.seen_s = self._now_s()
         leg.settled.set()
+        leg.frames += 1
         self.counts.frames += 1
         self.counts.last_frame_ms = now_ms
+        if self.tap is not None:
+            self.tap.received(leg.name, frame, now_ms)
         try:
             events = self.assembler.receive(frame, now_ms, leg.number)
         except UnknownSymbol as exc:
             self._unlisted(exc)
         except FeedError as exc:
-            self._complain(exc)
+            self._complain(RefusedFrame(frame, exc, now_ms, leg.name, leg.frames))
         else:
             if events:
                 self._accept(events)
         self._pay()
 
-    def _gone(self, leg: _Leg, why: str) -> None:
+    def _gone(self, leg: Leg, why: str) -> None:
         if self._stopping:
             return
         lived_s = self._now_s() - leg.opened_s
+        if self.tap is not None:
+            self.tap.closed(leg.name, why, self._clock.now_ms())
         self._legs.discard(leg)
         leg.over.set()
         leg.settled.set()
-        leg.owed.put_nowait(_NOTHING)
+        leg.owed.put_nowait(NOTHING)
         self._backoff.lived(lived_s)
         self.counts.reconnects[why] += 1
         said = log.info if self._legs else log.warning
@@ -330,12 +300,14 @@ class SocketSource:
         legs, self._legs = [*self._legs], set()
         for leg in legs:
             await leg.ws.close()
+            if self.tap is not None:
+                self.tap.closed(leg.name, "shutdown", self._clock.now_ms())
         if legs:
             self._accept(self.assembler.disconnected(self._clock.now_ms(), "shutdown"))
 
     # --- signs of life ---
 
-    async def _ping(self, leg: _Leg) -> None:
+    async def _ping(self, leg: Leg) -> None:
         while not leg.ended:
             try:
                 pong = await leg.ws.ping()
@@ -344,9 +316,10 @@ class SocketSource:
             asyncio.ensure_future(pong).add_done_callback(partial(self._on_pong, leg))
             await asyncio.sleep(self._timing.ping_every)
 
-    def _on_pong(self, leg: _Leg, pong: asyncio.Future[float]) -> None:
+    def _on_pong(self, leg: Leg, pong: asyncio.Future[float]) -> None:
         if not pong.cancelled() and pong.exception() is None:
             leg.seen_s = self._now_s()
+            self.counts.clock.answered(pong.result() * 1000, self._clock.now_ms())
 
     async def _keep_time(self) -> None:
         while True:
@@ -409,14 +382,16 @@ class SocketSource:
         self._pacing = None
         self._deal_out()
 
-    async def _send(self, leg: _Leg) -> None:
-        pace = _Pace()
+    async def _send(self, leg: Leg) -> None:
+        pace = Pace()
         while frame := await leg.owed.get():
             await asyncio.sleep(pace.wait_s(self._now_s()))
             try:
                 await leg.ws.send(frame)
             except ConnectionClosed:
                 return
+            if self.tap is not None:
+                self.tap.sent(leg.name, frame, self._clock.now_ms())
             pace.sent(self._now_s())
 
     async def _ask(self, request: HttpRequest) -> None:
@@ -424,7 +399,11 @@ class SocketSource:
         if wait_ms > 0:
             await asyncio.sleep(wait_ms / 1000)
         reply = await self.rest.get(request.path, request.weight)
+        now_ms = self._clock.now_ms()
+        if self.tap is not None:
+            self.tap.answered(self.rest.root + request.path, reply.status, reply.body, now_ms)
         if reply.status != HTTPStatus.OK:
+            self.counts.requests_refused[reply.status] += 1
             log.warning(
                 "feed.request_refused",
                 venue=self.assembler.venue,
@@ -434,12 +413,12 @@ class SocketSource:
             )
         try:
             events = self.assembler.http_response(
-                request, reply.status, reply.body, self._clock.now_ms(), reply.retry_after_s
+                request, reply.status, reply.body, now_ms, reply.retry_after_s
             )
         except UnknownSymbol as exc:
             self._unlisted(exc)
         except FeedError as exc:
-            self._complain(exc)
+            self._complain(RefusedFrame(reply.body, exc, now_ms, path=request.path))
         else:
             self._accept(events)
         self._pay()
@@ -450,21 +429,26 @@ class SocketSource:
         for event in events:
             if type(event) is BookDelta or type(event) is BookSnapshot:
                 self._care.moved(event.symbol, event.ts_recv_ms)
+            elif self.tap is not None and type(event) is FeedStatus and event.status == "gap":
+                self.tap.gap(event.symbol, event.reason, event.ts_recv_ms)
+        if events:
+            self.counts.clock.saw(events[-1].ts_event_ms, events[-1].ts_recv_ms)
         self._sink.accept(self.assembler.venue, events)
 
     def _unlisted(self, error: UnknownSymbol) -> None:
         symbol = self._symbols.get(error.symbol, error.symbol)
         self._sink.unlisted(self.assembler.venue, symbol)
 
-    def _complain(self, error: FeedError) -> None:
+    def _complain(self, refused: RefusedFrame) -> None:
         self.counts.errors += 1
+        self._sink.frame_refused(self.assembler.venue, refused)
         now_s = self._now_s()
         if now_s - self._complained_s >= ERROR_LOG_EVERY_S:
             self._complained_s = now_s
             log.error(
                 "feed.frame_refused",
                 venue=self.assembler.venue,
-                error=str(error),
+                error=str(refused.error),
                 errors=self.counts.errors,
             )
 
@@ -473,5 +457,5 @@ class SocketSource:
         return asyncio.get_running_loop().time()
 
 
-def _abort(leg: _Leg) -> None:
+def _abort(leg: Leg) -> None:
     leg.ws.transport.abort()

@@ -59,7 +59,7 @@ class Subscriptions:
             follower: Carries out what changes.
             clock: For the time in acknowledgements.
         """
-        self.routing = Routing(listings)
+        self.routing = Routing(listings, quote_mixed=settings.quote_mixed)
         self.log = ControlLog(
             self,
             servers=bootstrap_servers(settings.kafka_url),

@@ -7,12 +7,21 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from streams.commands import Acknowledgement, Command, Key, RoutingState
-from streams.control_client import ControlClient, control_client, subscribe, unsubscribe
+from streams.commands import Acknowledgement, Command, Key, MergeCommand, RoutingState
+from streams.control_client import (
+    ControlClient,
+    control_client,
+    merged_subscribe,
+    merged_unsubscribe,
+    subscribe,
+    unsubscribe,
+)
+from streams.merged import EVENTS_MAX, MERGEABLE, WINDOW_S
 from streams.symbols import Listing, check_venue, is_symbol, parse_symbols
 from tapeline.config import Settings, load_settings, mask
 from tapeline.errors import ConfigError, TopicError
@@ -33,6 +42,7 @@ Timeout = Annotated[
     float, typer.Option(min=0.1, max=600, help="Seconds to wait for the bridge's answer.")
 ]
 Result = TypeVar("Result")
+AnyCommand = Command | MergeCommand
 
 
 @app.callback()
@@ -64,7 +74,7 @@ def add(
         _fail(error, EXIT_USAGE)
     settings = _settings()
 
-    async def send(client: ControlClient) -> list[tuple[Command, Acknowledgement | None]]:
+    async def send(client: ControlClient) -> list[tuple[AnyCommand, Acknowledgement | None]]:
         return await _sent(client, [subscribe(listing) for listing in wanted], timeout)
 
     _conclude(_run(settings, send), "added", timeout, as_json=as_json)
@@ -91,7 +101,7 @@ def remove(
         _fail(error, EXIT_USAGE)
     settings = _settings()
 
-    async def send(client: ControlClient) -> list[tuple[Command, Acknowledgement | None]]:
+    async def send(client: ControlClient) -> list[tuple[AnyCommand, Acknowledgement | None]]:
         state = await client.state() if any(not venue for venue, _ in named) else None
         keys = keys_of(named, state)
         return await _sent(client, [unsubscribe(key) for key in keys], timeout)
@@ -104,15 +114,64 @@ def remove(
     _conclude(results, "removed", timeout, as_json=as_json)
 
 
+@app.command()
+def merge(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Canonical, such as BTCUSD.")],
+    kind: Annotated[
+        list[str], typer.Option(help=f"Of events, repeatable: {', '.join(MERGEABLE)}.")
+    ],
+    venue: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeatable; all that list the symbol, where none is given."),
+    ] = None,
+    window_s: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="A window's length.")
+    ] = WINDOW_S,
+    max_events: Annotated[
+        int, typer.Option(min=1, max=10_000, help="So many events close it before.")
+    ] = EVENTS_MAX,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: AsJson = False,
+) -> None:
+    """Have windows of several venues' events of a symbol written to md.merged.v1 from now on.
+
+    A window in which a venue is missing is not written. Exit status as that of `add`.
+    """
+    _checked(symbol, kind, venue or ())
+    command = merged_subscribe(symbol, kind, venue or (), window_s, max_events)
+    results = _run(_settings(), lambda client: _sent(client, [command], timeout))
+    _conclude(results, "merged", timeout, as_json=as_json)
+
+
+@app.command()
+def unmerge(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Canonical, such as BTCUSD.")],
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Repeatable; all kinds, where none is given.")
+    ] = None,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: AsJson = False,
+) -> None:
+    """Have a symbol's windows merged no longer. Exit status as that of `add`."""
+    _checked(symbol, kind or (), ())
+    command = merged_unsubscribe(symbol, kind or ())
+    results = _run(_settings(), lambda client: _sent(client, [command], timeout))
+    _conclude(results, "merged no more", timeout, as_json=as_json)
+
+
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Show what the bridges follow, as the one that changed it last has kept it.
 
-    Exit status 3 where no bridge has run yet.
+    Exit status 3 where none has kept it yet: it is kept with the first command.
     """
     state = _run(_settings(), lambda client: client.state())
     if state is None:
-        typer.echo("ERROR: no bridge has said yet what it follows; does one run?", err=True)
+        typer.echo(
+            "ERROR: no bridge has kept yet what it follows: with the first command one does. Until "
+            "then each follows its own SYMBOLS",
+            err=True,
+        )
         raise typer.Exit(EXIT_UNHEALTHY)
     body = described(state)
     if as_json:
@@ -124,6 +183,11 @@ def list_(as_json: AsJson = False) -> None:
     for row in body["symbols"]:
         table.add_row(row["symbol"], row["venue"], row["venue_symbol"], row["by"])
     Console().print(table)
+    for merged in state.merges:
+        typer.echo(
+            f"merged: {merged.symbol} {merged.kind} of {', '.join(merged.venues)}, windows of "
+            f"{merged.window_s:g} s or {merged.max_events} events"
+        )
 
 
 # --- arguments --------------------------------------------------------------------------------------
@@ -145,6 +209,20 @@ def listings_of(texts: Sequence[str]) -> tuple[Listing, ...]:
                 check_venue(venue, name="VENUE")
             raise ConfigError("VENUE:SYMBOL", text, expected) from None
     return parse_symbols(",".join(dict.fromkeys(texts)), name="VENUE:SYMBOL")
+
+
+def _checked(symbol: str, kinds: Sequence[str], venues: Sequence[str]) -> None:
+    """End with a usage error where an argument of `merge` or `unmerge` can't be right."""
+    try:
+        if not is_symbol(symbol):
+            raise ConfigError("SYMBOL", symbol, "a canonical symbol such as BTCUSD")
+        for kind in kinds:
+            if kind not in MERGEABLE:
+                raise ConfigError("--kind", kind, f"one of {', '.join(MERGEABLE)}")
+        for venue in venues:
+            check_venue(venue, name="--venue")
+    except ConfigError as error:
+        _fail(error, EXIT_USAGE)
 
 
 def named_symbol(text: str) -> Key:
@@ -188,6 +266,7 @@ def described(state: RoutingState) -> dict[str, Any]:
             for listing in map(_listing, state.symbols)
         ],
         "removed": [f"{d.venue}:{d.symbol}" for d in state.decisions if not d.venue_symbol],
+        "merges": msgspec.to_builtins(state.merges),
     }
 
 
@@ -202,8 +281,8 @@ def _listing(text: str) -> Listing:
 
 
 async def _sent(
-    client: ControlClient, commands: Sequence[Command], timeout_s: float
-) -> list[tuple[Command, Acknowledgement | None]]:
+    client: ControlClient, commands: Sequence[AnyCommand], timeout_s: float
+) -> list[tuple[AnyCommand, Acknowledgement | None]]:
     if not commands:
         return []
     answers = await client.send(commands, timeout_s)
@@ -234,7 +313,7 @@ def _fail(error: Exception, status: int) -> NoReturn:
 
 
 def _conclude(
-    results: Sequence[tuple[Command, Acknowledgement | None]],
+    results: Sequence[tuple[AnyCommand, Acknowledgement | None]],
     word: str,
     timeout_s: float,
     *,
@@ -243,7 +322,7 @@ def _conclude(
     """Say what became of each, and leave with the worst status."""
     status = 0
     for command, answer in results:
-        name = f"{command.venue}:{command.symbol}"
+        name = _name(command)
         if answer is None:
             status = EXIT_UNHEALTHY
             typer.echo(
@@ -262,7 +341,13 @@ def _conclude(
     raise typer.Exit(status)
 
 
-def _row(command: Command, answer: Acknowledgement | None) -> dict[str, Any]:
+def _name(command: AnyCommand) -> str:
+    if isinstance(command, MergeCommand):
+        return " ".join((command.symbol, *command.kinds))
+    return f"{command.venue}:{command.symbol}"
+
+
+def _row(command: AnyCommand, answer: Acknowledgement | None) -> dict[str, Any]:
     return {
         "command_id": command.command_id,
         "type": command.type,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from streams.book import Top, WireBook
 from streams.events import (
@@ -24,6 +24,9 @@ from streams.events import (
 )
 from streams.topcheck import TopCheck
 from tapeline.errors import RecordError
+
+REENTERED: Final = 0
+"""Routing version of a record that `tapeline dlq retry` has brought back: no bridge writes it."""
 
 
 @dataclass(slots=True)
@@ -70,6 +73,10 @@ class TapeAudit:
             return
         self.events[kind_of(event)] += 1
         symbol = self._symbols.setdefault(event.symbol, _Symbol())
+        if event.routing_version == REENTERED:
+            if isinstance(event, Trade):
+                self._reentered(symbol, event)
+            return
         self._sequence(symbol, event)
         if isinstance(event, Trade):
             self._trade(symbol, event)
@@ -107,6 +114,16 @@ class TapeAudit:
         elif token == symbol.token:
             self.gaps += seq != symbol.seq + 1
         symbol.token, symbol.seq = token, seq
+
+    def _reentered(self, symbol: _Symbol, event: Trade) -> None:
+        """A trade that was a dead letter: no part of its feed's sequence, and one that was missing."""
+        if event.event_id in symbol.trades:
+            self.duplicates += 1
+            return
+        symbol.trades.add(event.event_id)
+        self.trades += 1
+        if event.trade_id is not None and symbol.last_trade_id is not None:
+            self.missing -= self.missing > 0 and event.trade_id < symbol.last_trade_id
 
     def _trade(self, symbol: _Symbol, event: Trade) -> None:
         if event.event_id in symbol.trades:

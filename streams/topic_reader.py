@@ -59,16 +59,19 @@ class TopicReader:
 
     async def __aenter__(self) -> Self:
         """Raises TopicError where no broker answers, or it has no such topic."""
-        async with admin_of(self._kafka_url) as admin:
-            counts = await partition_counts(admin)
-        if self.topic not in counts:
-            raise TopicError(f"the broker has no topic {self.topic} (NT_EVENTS_TOPIC)")
-        self.partitions = counts[self.topic]
         try:
+            async with admin_of(self._kafka_url) as admin:
+                counts = await partition_counts(admin)
+            if self.topic not in counts:
+                raise TopicError(f"the broker has no topic {self.topic} (NT_EVENTS_TOPIC)")
+            self.partitions = counts[self.topic]
             await self._consumer.start()
         except KafkaError as error:
             await self._consumer.stop()
             raise TopicError(f"broker of {self.topic} does not answer: {error}") from error
+        except BaseException:
+            await self._consumer.stop()  # made, though never started: it would complain at its end
+            raise
         # A consumer stopped before its tasks have begun would raise their cancellation.
         await asyncio.sleep(0)
         return self

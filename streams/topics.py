@@ -20,7 +20,6 @@ from aiokafka.partitioner import murmur2
 from tapeline.config import Settings
 from tapeline.errors import TopicError
 
-MERGED: Final = "md.merged.v1"
 ORDER_REQUESTS: Final = "orders.requests.v1"
 ORDER_EXECUTIONS: Final = "orders.executions.v1"
 
@@ -137,7 +136,7 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
     orders = min(partitions, ORDER_PARTITIONS_MAX)
     streams = (
         Topic(settings.events_topic, partitions, _kept_for(settings.retention_ms)),
-        Topic(MERGED, partitions, _kept_for(settings.retention_ms)),
+        Topic(settings.merged_topic, partitions, _kept_for(settings.retention_ms)),
         Topic(ORDER_REQUESTS, orders, _kept_for(WEEK_MS)),
         Topic(ORDER_EXECUTIONS, orders, _kept_for(WEEK_MS)),
         Topic(settings.commands_topic, 1, _kept_for(WEEK_MS)),

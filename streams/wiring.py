@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from streams.book_care import CareTimes
 from streams.rest import RestClient
 from streams.sockets import SocketSource
+from streams.sources import FrameTap
 from streams.symbols import Listing
 from streams.venues.base import Assembler
 from streams.venues.binance.assembler import BinanceAssembler
@@ -76,9 +77,20 @@ def care_times(settings: Settings) -> CareTimes:
 
 
 def socket_sources(
-    settings: Settings, listings: Iterable[Listing], clock: Clock
+    settings: Settings,
+    listings: Iterable[Listing],
+    clock: Clock,
+    *,
+    taps: Mapping[str, FrameTap] | None = None,
 ) -> list[SocketSource]:
-    """A source for each venue, also without listings: some may come. Needs a running event loop."""
+    """A source for each venue, also without listings: some may come. Needs a running event loop.
+
+    Args:
+        settings: Where the venues are.
+        listings: What to follow.
+        clock: For all of them.
+        taps: By venue, who is told all that passes.
+    """
     by_venue: dict[str, list[Listing]] = {venue: [] for venue in WIRINGS}
     for listing in listings:
         by_venue[listing.venue].append(listing)
@@ -99,6 +111,7 @@ def socket_sources(
                 clock=clock,
                 care=care_times(settings),
                 flush_s=settings.flush_ms / 1000,
+                tap=(taps or {}).get(venue),
             )
         )
     return sources

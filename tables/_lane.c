@@ -1,9 +1,10 @@
-/* The fast lane of `tables.engine.Engine.apply`: runs of plain book deltas, without Python between.
+/* The fast lane of `tables.engine.Engine.apply`: runs of plain book deltas and quotes, without
+ * Python between.
  *
- * Nearly all records are book deltas that are exactly what they should be: written as the bridge
- * writes them, next in the feed's sequence, in the second that the engine is in, in its units, of a
- * book that is right. `take` applies those, on the engine's own dicts and lists, and stops before
- * the first record of which any of it is not so: that one, and whatever it leads to, is for
+ * Nearly all records are book deltas and quotes that are exactly what they should be: written as the
+ * bridge writes them, next in the feed's sequence, in the second that the engine is in, in its units,
+ * of a book that is right. `take` applies those, on the engine's own dicts and lists, and stops
+ * before the first record of which any of it is not so: that one, and whatever it leads to, is for
  * `Engine._take_delta` and the others. Without a compiler there is no lane and nothing else
  * changes; tests compare the two, state by state.
  */
@@ -16,12 +17,12 @@ typedef struct {
     int64_t px, sz;
 } Level;
 
-/* A record, read but not applied: its levels are in a `Room`, bids first. */
+/* A record, read but not applied: a delta's levels are in a `Room`, bids first. */
 typedef struct {
     int64_t ts_recv_ms, feed_token, feed_seq, seq, px_e, sz_e;
-    bool has_seq;
-    size_t bids, levels; /* `levels` in all, the first `bids` of them bids */
-} Delta;
+    bool has_seq, is_quote;
+    size_t bids, levels; /* `levels` in all, the first `bids` of them bids; none of a quote */
+} Plain;
 
 /* Memory of one call, as methods of the engine's may let another thread in. */
 typedef struct {
@@ -33,7 +34,7 @@ typedef struct {
 static PyObject *s_applied, *s_feed_token, *s_feed_seq, *s_newest_ms, *s_second_ends_ms,
     *s_last_change_ms, *s_px_e, *s_sz_e, *s_large_least, *s_book, *s_state, *s_ok, *s_bids, *s_asks,
     *s_seq, *s_prices, *s_sizes, *s_spoof, *s_iceberg, *s_watched, *s_fresh, *s_book_changed,
-    *s_noted, *s_crossed, *s_sampled, *s_taken, *s_opening, *s_bid, *s_ask;
+    *s_noted, *s_crossed, *s_sampled, *s_quoted, *s_taken, *s_quotes, *s_openings, *s_bid, *s_ask;
 
 static PyObject *never, *nothing; /* an int that no level grows by; 0 */
 
@@ -95,32 +96,54 @@ static bool read_levels(Cursor *cursor, Room *room, size_t *count) {
     return AFTER(cursor, "]");
 }
 
-/* A delta as `streams.events.encode` writes it; false for everything else.
- *
- * `opening` is all before the value of ts_event_ms: kind, venue and symbol.
- */
-static bool read_delta(PyObject *raw, PyObject *opening, Room *room, Delta *delta) {
-    const char *first = PyBytes_AS_STRING(raw);
-    Cursor here = {first, first + PyBytes_GET_SIZE(raw)}, *at = &here;
+/* What all kinds have between their opening and their own fields. */
+static bool read_common(Cursor *at, Plain *plain) {
     int64_t ts_event_ms, routing_version;
-    if (!after(at, PyBytes_AS_STRING(opening), (size_t)PyBytes_GET_SIZE(opening))
-        || !natural(at, MILLIS_MAX - 1, &ts_event_ms) || !AFTER(at, ",\"ts_recv_ms\":")
-        || !natural(at, MILLIS_MAX - 1, &delta->ts_recv_ms)
+    if (!natural(at, MILLIS_MAX - 1, &ts_event_ms) || !AFTER(at, ",\"ts_recv_ms\":")
+        || !natural(at, MILLIS_MAX - 1, &plain->ts_recv_ms)
         || !AFTER(at, ",\"v\":1,\"feed\":{\"token\":")
-        || !natural(at, COUNT_MAX - 1, &delta->feed_token)
-        || !AFTER(at, ",\"seq\":") || !natural(at, COUNT_MAX - 1, &delta->feed_seq)
+        || !natural(at, COUNT_MAX - 1, &plain->feed_token)
+        || !AFTER(at, ",\"seq\":") || !natural(at, COUNT_MAX - 1, &plain->feed_seq)
         || !AFTER(at, "},\"routing_version\":") || !natural(at, COUNT_MAX - 1, &routing_version))
         return false;
-    delta->has_seq = AFTER(at, ",\"seq\":");
-    if (delta->has_seq && !natural(at, COUNT_MAX - 1, &delta->seq))
+    plain->has_seq = AFTER(at, ",\"seq\":");
+    if (plain->has_seq && !natural(at, COUNT_MAX - 1, &plain->seq))
         return false;
-    delta->levels = 0;
-    if (!AFTER(at, ",\"px_e\":") || !exponent(at, &delta->px_e) || !AFTER(at, ",\"sz_e\":")
-        || !exponent(at, &delta->sz_e) || !AFTER(at, ",\"bids\":[")
-        || !read_levels(at, room, &delta->levels))
+    return AFTER(at, ",\"px_e\":") && exponent(at, &plain->px_e) && AFTER(at, ",\"sz_e\":")
+           && exponent(at, &plain->sz_e);
+}
+
+/* A quote's fields, and the end of its record. */
+static bool read_quote(Cursor *at) {
+    int64_t bid_px, bid_sz, ask_px, ask_sz;
+    return AFTER(at, ",\"quote\":{\"bid_px\":") && natural(at, VALUE_MAX, &bid_px) && bid_px != 0
+           && AFTER(at, ",\"bid_sz\":") && natural(at, VALUE_MAX, &bid_sz)
+           && AFTER(at, ",\"ask_px\":") && natural(at, VALUE_MAX, &ask_px) && ask_px != 0
+           && AFTER(at, ",\"ask_sz\":") && natural(at, VALUE_MAX, &ask_sz) && AFTER(at, "}}")
+           && at->at == at->end;
+}
+
+/* A delta or a quote as `streams.events.encode` writes it; false for everything else.
+ *
+ * `openings` are all before the value of ts_event_ms, a delta's and a ticker's: kind, venue, symbol.
+ */
+static bool read_plain(PyObject *raw, PyObject *openings, Room *room, Plain *plain) {
+    const char *first = PyBytes_AS_STRING(raw);
+    Cursor here = {first, first + PyBytes_GET_SIZE(raw)}, *at = &here;
+    PyObject *delta = PyTuple_GET_ITEM(openings, 0), *ticker = PyTuple_GET_ITEM(openings, 1);
+    plain->is_quote = !after(at, PyBytes_AS_STRING(delta), (size_t)PyBytes_GET_SIZE(delta));
+    if (plain->is_quote
+        && !after(at, PyBytes_AS_STRING(ticker), (size_t)PyBytes_GET_SIZE(ticker)))
         return false;
-    delta->bids = delta->levels;
-    return AFTER(at, ",\"asks\":[") && read_levels(at, room, &delta->levels) && AFTER(at, "}")
+    plain->levels = plain->bids = 0;
+    if (!read_common(at, plain))
+        return false;
+    if (plain->is_quote)
+        return read_quote(at);
+    if (!AFTER(at, ",\"bids\":[") || !read_levels(at, room, &plain->levels))
+        return false;
+    plain->bids = plain->levels;
+    return AFTER(at, ",\"asks\":[") && read_levels(at, room, &plain->levels) && AFTER(at, "}")
            && here.at == here.end;
 }
 
@@ -133,7 +156,8 @@ typedef struct {
     int64_t applied;
     PyObject *large_least;
     PyObject *seq; /* the newest delta's; NULL before the first */
-    size_t taken, standing; /* records; sizes in `room` */
+    PyObject *quote; /* the newest, as it came; borrowed, NULL before the first */
+    size_t taken, quotes, standing; /* records; those of them that are quotes; sizes in `room` */
     bool seen; /* newest_ms is what the engine has */
     Room *room;
 } Run;
@@ -208,7 +232,13 @@ static bool keep(Run *run) {
     bool kept = show_time(run) && set_number(run->engine, s_applied, run->applied)
                 && set_number(run->engine, s_feed_seq, run->feed_seq)
                 && set_number(run->engine, s_last_change_ms, run->last_change_ms)
-                && set_number(run->engine, s_taken, (int64_t)run->taken);
+                && set_number(run->engine, s_taken, (int64_t)run->taken)
+                && set_number(run->engine, s_quotes, (int64_t)run->quotes);
+    if (kept && run->quote != NULL) {
+        PyObject *done = PyObject_CallMethodOneArg(run->engine, s_quoted, run->quote);
+        Py_XDECREF(done);
+        kept = done != NULL;
+    }
     if (kept && run->seq != NULL)
         kept = PyObject_SetAttr(run->book, s_seq, run->seq) == 0;
     if (kept) {
@@ -290,7 +320,7 @@ static bool change(Run *run, Side *side, PyObject *name, const Level *first, siz
 /* --- the lane --------------------------------------------------------------------------------- */
 
 /* Apply one record that fits. 1: go on; 0: the book crossed, stop behind it; -1: an error. */
-static int apply_delta(Run *run, const Delta *delta) {
+static int apply_delta(Run *run, const Plain *delta) {
     Py_ssize_t bids = PyList_GET_SIZE(run->bids.prices), asks = PyList_GET_SIZE(run->asks.prices);
     int64_t doubled = 0;
     if (bids && asks)
@@ -328,12 +358,12 @@ static int apply_delta(Run *run, const Delta *delta) {
 }
 
 /* Whether a record is what comes next, in every respect. */
-static bool fits(const Run *run, const Delta *delta, int64_t offset) {
-    if (offset <= run->applied || delta->feed_token != run->feed_token
-        || delta->feed_seq != run->feed_seq + 1 || delta->px_e != run->px_e
-        || delta->sz_e != run->sz_e || delta->ts_recv_ms >= run->second_ends_ms)
+static bool fits(const Run *run, const Plain *plain, int64_t offset) {
+    if (offset <= run->applied || plain->feed_token != run->feed_token
+        || plain->feed_seq != run->feed_seq + 1 || plain->px_e != run->px_e
+        || plain->sz_e != run->sz_e || plain->ts_recv_ms >= run->second_ends_ms)
         return false;
-    return delta->ts_recv_ms > run->newest_ms || delta->ts_recv_ms >= run->second_ends_ms - 1000;
+    return plain->ts_recv_ms > run->newest_ms || plain->ts_recv_ms >= run->second_ends_ms - 1000;
 }
 
 /* Whether a best price is too large to be added to another. */
@@ -344,8 +374,8 @@ static bool vast(const Run *run) {
 }
 
 PyDoc_STRVAR(take_doc, "take(engine, records, at)\n--\n\n"
-    "Apply records from ``at`` on while they are plain book deltas; ``engine.lane_taken`` says how\n"
-    "many. What the engine's own methods raise of a record is raised: it is the one behind those.");
+    "Apply records from ``at`` on while they are plain book deltas and quotes; ``engine.lane_taken``\n"
+    "says how many, ``engine.lane_quotes`` how many of those are quotes. What the engine's own methods raise of a record is raised: it is the one behind those.");
 
 static PyObject *take(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs) {
     if (nargs != 3 || !PyList_CheckExact(args[1])) {
@@ -356,12 +386,17 @@ static PyObject *take(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     Py_ssize_t at = PyLong_AsSsize_t(args[2]);
     if (at < 0 && PyErr_Occurred())
         return NULL;
-    PyObject *opening = PyObject_GetAttr(engine, s_opening);
-    if (opening == NULL)
+    PyObject *openings = PyObject_GetAttr(engine, s_openings);
+    if (openings == NULL)
         return NULL;
+    if (!PyTuple_CheckExact(openings) || PyTuple_GET_SIZE(openings) != 2) {
+        Py_DECREF(openings);
+        PyErr_SetString(PyExc_TypeError, "openings: a delta's and a ticker's");
+        return NULL;
+    }
     Run run;
     Room room;
-    Delta delta;
+    Plain plain;
     open_room(&room);
     bool open = false, well = true;
     for (; at >= 0 && at < PyList_GET_SIZE(records); at++) {
@@ -369,7 +404,7 @@ static PyObject *take(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         if (!PyTuple_CheckExact(record) || PyTuple_GET_SIZE(record) != 2
             || !PyBytes_CheckExact(PyTuple_GET_ITEM(record, 1))
             || !PyLong_CheckExact(PyTuple_GET_ITEM(record, 0))
-            || !read_delta(PyTuple_GET_ITEM(record, 1), opening, &room, &delta))
+            || !read_plain(PyTuple_GET_ITEM(record, 1), openings, &room, &plain))
             break;
         if (!open) {
             open = open_run(engine, &room, &run);
@@ -380,22 +415,28 @@ static PyObject *take(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
             }
         }
         int64_t offset = as_int64(PyTuple_GET_ITEM(record, 0));
-        if (!fits(&run, &delta, offset) || vast(&run))
+        if (!fits(&run, &plain, offset) || (!plain.is_quote && vast(&run)))
             break;
-        size_t sizes = run.standing + delta.levels;
+        size_t sizes = run.standing + plain.levels;
         if (sizes > room.sizes_max
             && !widen((void **)&room.sizes, room.first_sizes, &room.sizes_max, sizes,
                       sizeof(int64_t)))
             break;
         run.applied = offset;
-        run.feed_seq = delta.feed_seq;
-        if (delta.ts_recv_ms > run.newest_ms) {
-            run.newest_ms = delta.ts_recv_ms;
+        run.feed_seq = plain.feed_seq;
+        if (plain.ts_recv_ms > run.newest_ms) {
+            run.newest_ms = plain.ts_recv_ms;
             run.seen = false;
         }
-        if (delta.ts_recv_ms > run.last_change_ms)
-            run.last_change_ms = delta.ts_recv_ms;
-        int went = apply_delta(&run, &delta);
+        if (plain.ts_recv_ms > run.last_change_ms)
+            run.last_change_ms = plain.ts_recv_ms;
+        if (plain.is_quote) {
+            run.quote = PyTuple_GET_ITEM(record, 1);
+            run.quotes++;
+            run.taken++;
+            continue;
+        }
+        int went = apply_delta(&run, &plain);
         well = went >= 0;
         run.taken += went >= 0;
         if (went == 1)
@@ -408,7 +449,7 @@ static PyObject *take(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         }
         break;
     }
-    Py_DECREF(opening);
+    Py_DECREF(openings);
     if (open) {
         if (run.taken || !well)
             well = keep(&run) && well;
@@ -426,7 +467,7 @@ static PyMethodDef methods[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "tables._lane", "Runs of plain book deltas, applied at once.", -1, methods,
+    PyModuleDef_HEAD_INIT, "tables._lane", "Runs of plain book deltas and quotes, applied at once.", -1, methods,
     NULL, NULL, NULL, NULL,
 };
 
@@ -460,8 +501,10 @@ PyMODINIT_FUNC PyInit__lane(void) {
         {&s_noted, "_noted"},
         {&s_crossed, "_crossed"},
         {&s_sampled, "_sampled"},
+        {&s_quoted, "_quoted"},
         {&s_taken, "lane_taken"},
-        {&s_opening, "_opening"},
+        {&s_quotes, "lane_quotes"},
+        {&s_openings, "_openings"},
         {&s_bid, "bid"},
         {&s_ask, "ask"},
     };

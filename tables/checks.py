@@ -23,6 +23,16 @@ def check_units(event: Instrument | BookSnapshot | BookDelta | Trade | Ticker) -
         raise MalformedRecord(f"exponent {finest} is finer than {EXPONENT_FLOOR}")
 
 
+def check_ticker(event: Ticker) -> None:
+    """Refuse one that says nothing.
+
+    Raises:
+        MalformedRecord: It has neither figures of the day nor a quote.
+    """
+    if event.day is None and event.quote is None:
+        raise MalformedRecord("ticker with neither day nor quote")
+
+
 def check_snapshot(event: BookSnapshot, before: Sequence[BookSnapshot]) -> None:
     """Refuse a part that makes a crossed book with the parts before it.
 

@@ -32,18 +32,18 @@ from tables.anomalies import CrashSample, CrashTracker, IcebergTracker, SpoofTra
 from tables.applied import Applied
 from tables.book import OrderBook, Side
 from tables.calculator import Calculators
-from tables.checks import check_snapshot, check_units
+from tables.checks import check_snapshot, check_ticker, check_units
 from tables.intake import Intake
 from tables.parameters import REFRESH_SEC, WINDOW_MS, Parameters
 from tables.profile import VolumeProfile
 from tables.quality import FeedQuality
 from tables.report import FastPart, SlowPart, Tick
 from tables.scale import rescale
+from tables.sequence import LOST, TAKEN_OVER, turn
 from tables.sizes import SizeHistory
 from tables.windows import BUCKET_MS, SPAN_BUCKETS, TradeWindow
-from tapeline.errors import MalformedRecord
 
-ENGINE_VERSION: Final = 2
+ENGINE_VERSION: Final = 3
 """Raise it when the same records give another state or report: stored states are discarded."""
 
 FLOW_MS: Final = SPAN_BUCKETS * BUCKET_MS
@@ -53,17 +53,31 @@ _NEVER: Final = 2**63 - 1
 
 
 class Engine(Intake):
-    """State of one symbol of one venue.
+    """State of one symbol: of its primary venue in full, of others the top of the book.
 
     Attributes:
-        symbol, venue: Whose records these are; others are refused or skipped.
+        symbol, venue: Whose records these are; those of other symbols are refused.
         newest_ms: Newest ``ts_recv_ms`` of any record, 0 before any.
         parts: Parts of a book snapshot that is not complete yet.
     """
 
-    def __init__(self, symbol: str, venue: str, parameters: Parameters | None = None) -> None:
+    def __init__(
+        self,
+        symbol: str,
+        venue: str,
+        parameters: Parameters | None = None,
+        listed: Iterable[str] = (),
+    ) -> None:
+        """An engine without records.
+
+        Args:
+            symbol: Canonical.
+            venue: The primary one.
+            parameters: Thresholds; like ``listed`` no part of the state.
+            listed: The symbol's other venues.
+        """
         self.parameters = parameters or Parameters()
-        super().__init__(symbol, venue, Calculators(self.parameters.calculators))
+        super().__init__(symbol, venue, Calculators(self.parameters.calculators), listed)
         self.newest_ms = 0
         self.last_change_ms = 0
         self.px_e: int | None = None
@@ -111,7 +125,7 @@ class Engine(Intake):
         """
         feed, ts_recv_ms = record.feed, record.ts_recv_ms
         seq = feed.seq
-        if seq != self.feed_seq + 1 or feed.token != self.feed_token or record.venue != self.venue:
+        if seq != self.feed_seq + 1 or feed.token != self.feed_token:
             return self._admit_out_of_order(record)
         self.feed_seq = seq
         if ts_recv_ms > self.newest_ms:
@@ -124,24 +138,16 @@ class Engine(Intake):
 
     def _admit_out_of_order(self, record: Event | events.Head) -> bool:
         feed = record.feed
-        counts = self._outcome.counts
-        if record.venue != self.venue:
-            counts["other_venue"] += 1
+        this = turn(self.feed_token, self.feed_seq, feed)
+        if this.refused:
+            self._outcome.counts[this.refused] += 1
             return False
-        if feed.token < self.feed_token:
-            counts["stale_feed"] += 1
-            return False
-        if feed.token == self.feed_token and feed.seq <= self.feed_seq:
-            counts["duplicate_records"] += 1
-            return False
-        taken_over = 0 < self.feed_token < feed.token
-        lost = feed.seq != 1 if taken_over else self.feed_token > 0
         self.feed_token, self.feed_seq = feed.token, feed.seq - 1
         self._admit(record)
-        if taken_over:
-            self.book.mute("another bridge took over")
-        if lost:
-            self.book.mute("records of the feed are missing")
+        if this.taken_over:
+            self.book.mute(TAKEN_OVER)
+        if this.lost:
+            self.book.mute(LOST)
             self._count("gap.feed_seq")
             self.parts.clear()
         return True
@@ -347,8 +353,7 @@ class Engine(Intake):
         return True
 
     def _take_ticker(self, event: Ticker) -> bool:
-        if event.day is None and event.quote is None:
-            raise MalformedRecord("ticker with neither day nor quote")
+        check_ticker(event)
         if event.px_e != self.px_e or event.sz_e != self.sz_e:
             check_units(event)
         if not self._admit(event):
@@ -359,6 +364,10 @@ class Engine(Intake):
             self.quote = event
         self.last_change_ms = max(self.last_change_ms, event.ts_recv_ms)
         return True
+
+    def _quoted(self, raw: bytes) -> None:
+        """The fast lane has taken quotes: this is the newest."""
+        self.quote = events.read(raw)  # type: ignore[assignment]
 
     def _take_status(self, event: FeedStatus) -> bool:
         if not self._admit(event):
@@ -424,15 +433,27 @@ class Engine(Intake):
         return snapshots.write(self, ENGINE_VERSION)
 
     @classmethod
-    def restore(cls, snapshot: bytes, parameters: Parameters | None = None) -> Engine:
+    def restore(
+        cls,
+        snapshot: bytes,
+        parameters: Parameters | None = None,
+        listed: Iterable[str] = (),
+    ) -> Engine:
         """The engine that a snapshot was taken of.
+
+        Args:
+            snapshot: What `snapshot` returned.
+            parameters: Thresholds.
+            listed: The symbol's other venues.
 
         Raises:
             SnapshotError: Another format or engine version, or damaged: discard it and
                 rebuild from the topic.
         """
         return snapshots.read(
-            snapshot, ENGINE_VERSION, lambda symbol, venue: cls(symbol, venue, parameters)
+            snapshot,
+            ENGINE_VERSION,
+            lambda symbol, venue: cls(symbol, venue, parameters, listed),
         )
 
 

@@ -44,6 +44,9 @@ __all__ = [
 PriceQty = tuple[float, float]
 """[price, size]."""
 
+VenueState = Literal["none", "ok", "gap", "muted", "stale", "disconnected"]
+"""A book's state, or what is wrong with its feed."""
+
 
 class _Part(msgspec.Struct, frozen=True, gc=False):
     """Reports print every field, null included: a missing field is never good news."""
@@ -208,6 +211,73 @@ class Anomaly(_Part, frozen=True):
     note: str
 
 
+class VenueBest(_Part, frozen=True):
+    """The best level of any venue, and whose it is."""
+
+    price: float
+    qty: float
+    venue: str
+
+
+class Crossing(_Part, frozen=True):
+    """One venue bids as much as another asks, or more.
+
+    Attributes:
+        bps: (bid - ask) / mid of the two, in 1/10,000; 0 where they lock.
+    """
+
+    bid_venue: str
+    bid: float
+    ask_venue: str
+    ask: float
+    bps: float
+
+
+class VenuePart(_Part, frozen=True):
+    """One venue of the symbol.
+
+    Attributes:
+        state: ``ok``, or why its prices are left out of the consolidation.
+        reason: In words; empty where there is nothing to say.
+        consolidated: Whether its prices take part.
+        quote: Currency of its prices; null while unknown.
+        age_ms: Since its newest record; null before any.
+        gaps: Breaks in the last 30 minutes.
+    """
+
+    state: VenueState
+    reason: str
+    consolidated: bool
+    quote: str | None
+    best_bid: Best | None
+    best_ask: Best | None
+    age_ms: int | None
+    gaps: int
+    synthetic: bool
+
+
+class VenuesPart(_Part, frozen=True):
+    """The symbol at all its venues.
+
+    Attributes:
+        primary: Whose market the rest of the report is.
+        quote: The one currency of all that is compared; null if mixed or unknown.
+        quote_mixed: Venues quote in different currencies, so nothing is compared.
+        best_bid, best_ask: Of the venues that take part.
+        locked, crossed: Pairs of venues whose bid and ask meet, widest first.
+        by_venue: The primary one first.
+    """
+
+    primary: str
+    quote: str | None
+    quote_mixed: bool
+    best_bid: VenueBest | None
+    best_ask: VenueBest | None
+    locked: list[Crossing]
+    crossed: list[Crossing]
+    by_venue: dict[str, VenuePart]
+
+
 class FastPart(_Part, frozen=True):
     """What the fast cycle computes, 4 to 10 times a second."""
 
@@ -233,6 +303,7 @@ class FastPart(_Part, frozen=True):
     gaps: Gaps
     coverage: Coverage
     synthetic: bool
+    venues: VenuesPart
     custom: dict[str, Any] | None = None
 
 
@@ -256,6 +327,7 @@ class Report(
         updated_at: When it was written; rises from one accepted write to the next.
         liquidity, anomalies: Null before the first slow cycle, and when ``heavy``.
         heavy: The long lists are in ``report:SYMBOL:heavy``, under the same token and seq.
+        venues: Null in reports written before there was such a section.
         custom: Fields of plugged-in calculators.
     """
 
@@ -290,6 +362,7 @@ class Report(
     coverage: Coverage
     synthetic: bool
     heavy: bool = False
+    venues: VenuesPart | None = None
     custom: dict[str, Any] | None = None
 
 

@@ -58,6 +58,7 @@ def write(engine: Engine, version: int) -> bytes:
         [None if event is None else events.encode(event) for event in kept],
         [events.encode(part) for part in engine.parts],
         [getattr(engine, name).snapshot() for name in _COMPONENTS],
+        engine.others.snapshot(engine.newest_ms),
     )
     packed = zlib.compress(msgspec.msgpack.encode(state), level=1)
     return bytes([FORMAT]) + version.to_bytes(2, "big") + packed
@@ -88,7 +89,7 @@ def read(snapshot: bytes, version: int, make: Callable[[str, str], Engine]) -> E
 
 
 def _filled(state: Any, make: Callable[[str, str], Engine]) -> Engine:
-    symbol, venue, scalars, kept, parts, components = state
+    symbol, venue, scalars, kept, parts, components, others = state
     engine = make(symbol, venue)
     for name, value in zip(_SCALARS, scalars, strict=True):
         setattr(engine, name, value)
@@ -97,5 +98,6 @@ def _filled(state: Any, make: Callable[[str, str], Engine]) -> Engine:
     engine.parts = [events.decode(raw) for raw in parts]  # type: ignore[misc]
     for name, values in zip(_COMPONENTS, components, strict=True):
         getattr(engine, name).restore(values)
+    engine.others.restore(others)
     engine.derive()
     return engine

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from streams.events import Level, Ticker, Trade
 from tables.anomalies import Finding, Prices
 from tables.book import Side
+from tables.consolidation import Standing, consolidate, standing_of
 from tables.health import health, ingestion_status
 from tables.liquidity import vacuums, walls
 from tables.parameters import WINDOW_SEC
@@ -29,6 +30,7 @@ from tables.report import (
     SlowPart,
     Tick,
     Vacuum,
+    VenuesPart,
     Wall,
     iso_utc,
 )
@@ -71,6 +73,7 @@ def fast_part(engine: Engine, now_ms: int, lap: Lap = no_lap) -> FastPart:
         [finding.severity for finding in _findings(engine, now_ms)],
     )
     lap("health")
+    gaps = _gaps(engine, now_ms)
     return FastPart(
         symbol=engine.symbol,
         venue=engine.venue,
@@ -97,9 +100,10 @@ def fast_part(engine: Engine, now_ms: int, lap: Lap = no_lap) -> FastPart:
         depth=depth,
         flow=flow,
         health=Health(*parts),
-        gaps=_gaps(engine, now_ms),
+        gaps=gaps,
         coverage=_coverage(engine, now_ms),
         synthetic=bool(engine.instrument and engine.instrument.synthetic),
+        venues=_venues(engine, now_ms, gaps.count),
         custom=engine.custom.read(now_ms),
     )
 
@@ -218,6 +222,40 @@ def _gaps(engine: Engine, now_ms: int) -> Gaps:
         trades_missing=counts["trades_missing"],
         duplicates=counts["duplicate_trades"],
     )
+
+
+def _venues(engine: Engine, now_ms: int, gaps: int) -> VenuesPart:
+    instrument = engine.instrument
+    standings = [Standing(engine.venue, engine.book.state, engine.book.reason)]
+    if engine.newest_ms:
+        standings[0] = standing_of(
+            engine.venue,
+            engine.book,
+            engine.feed_state,
+            quote=instrument.quote.upper() if instrument else "",
+            age_ms=now_ms - engine.newest_ms,
+            gaps=gaps,
+            synthetic=bool(instrument and instrument.synthetic),
+        )
+    for venue in engine.listed:
+        other = engine.others.get(venue, now_ms)
+        if other is None:
+            standings.append(Standing(venue, "none", "no record in the last 30 minutes"))
+            continue
+        counts, _ = other.quality.totals(now_ms // 1000)
+        standings.append(
+            standing_of(
+                venue,
+                other.book,
+                other.feed_state,
+                quote=other.quote,
+                # Another bridge's clock may be ahead of the primary venue's.
+                age_ms=max(0, now_ms - other.newest_ms),
+                gaps=sum(n for what, n in counts.items() if what[:4] == "gap."),
+                synthetic=other.synthetic,
+            )
+        )
+    return consolidate(standings)
 
 
 def _coverage(engine: Engine, now_ms: int) -> Coverage:

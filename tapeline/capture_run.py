@@ -40,9 +40,12 @@ from tapeline.stack.kafka_local import LocalKafka
 from tapeline.stack.ports import free_port
 from tapeline.stack.processes import ChildProcess
 from tapeline.stack.programs import program
+from tapeline.tasks import end_all
 
 REPORT_WAIT_S: Final = 60.0
 POLL_S: Final = 0.02
+AGAIN_S: Final = 4.0
+"""Longer than the bridge takes to end well."""
 
 
 @dataclass(slots=True)
@@ -118,6 +121,7 @@ class _Gate:
         self._sink, self._tape = sink, tape
         self.accept, self.tick = sink.accept, sink.tick
         self.unlisted, self.ready = sink.unlisted, sink.ready
+        self.frame_refused = sink.frame_refused
 
     async def room(self) -> None:
         tape = self._tape
@@ -313,10 +317,7 @@ async def _play(
         for helper in helpers[1:]:
             await helper
     finally:
-        bridge.cancel()
-        for helper in helpers:
-            helper.cancel()
-        await asyncio.gather(bridge, *helpers, return_exceptions=True)
+        await end_all([bridge, *helpers], AGAIN_S)
 
 
 async def _tell(tape: TapeSource, on_frames: Callable[[int, int], None] | None) -> None:

@@ -31,6 +31,9 @@ EXIT_INTERRUPTED = 130
 ELSEWHERE: Final = {
     "audit": "tapeline.audit_cli",
     "capture": "tapeline.capture_cli",
+    "dlq": "streams.dlq_cli",
+    "keys": "serving.keys_cli",
+    "record": "streams.record_cli",
     "replay": "tapeline.replay_cli",
     "symbols": "streams.symbols_cli",
     "top": "serving.top_cli",
@@ -108,7 +111,7 @@ def bridge() -> None:
     """Run the bridge: venues' websockets to the events topic."""
     import uvloop  # noqa: PLC0415
 
-    from streams.bridge import run_bridge  # noqa: PLC0415
+    from streams.bridge_process import run_bridge  # noqa: PLC0415
     from tapeline.logging import configure_logging  # noqa: PLC0415
 
     settings = settings_for("kafka_url", "redis_url", "symbols")
@@ -121,10 +124,25 @@ def serve() -> None:
     """Run a reader: reports over HTTP."""
     from serving.run import run_serve  # noqa: PLC0415
     from tapeline.logging import configure_logging  # noqa: PLC0415
+    from tapeline.reader_kafka import KafkaFeedControl, events_of  # noqa: PLC0415
 
     settings = settings_for("redis_url")
     configure_logging(settings, "serve")
-    raise typer.Exit(run_serve(settings))
+    control = KafkaFeedControl(settings) if settings.kafka_url else None
+    raise typer.Exit(run_serve(settings, control, events_of(settings)))
+
+
+@app.command()
+def mcp() -> None:
+    """Run an MCP server on stdin and stdout, for an AI agent that starts it. Read-only."""
+    import uvloop  # noqa: PLC0415
+
+    from serving.mcp.stdio import run_stdio  # noqa: PLC0415
+    from tapeline.logging import configure_logging  # noqa: PLC0415
+
+    settings = settings_for("redis_url")
+    configure_logging(settings, "mcp")
+    raise typer.Exit(uvloop.run(run_stdio(settings)))
 
 
 @app.command()

@@ -13,53 +13,29 @@ import re
 import socket
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from tapeline.config_fields import (
+    REDIS_SCHEMES,
+    Port,
+    checked_kafka_url,
+    checked_redis_url,
+    plain,
+)
+from tapeline.config_hub import HubSettings
+from tapeline.config_reader import ReaderSettings
 from tapeline.errors import ConfigError
+
+__all__ = ["REDIS_SCHEMES", "Settings", "load_settings"]
 
 PREFIX = "NT_"
 
-REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-def _kafka_url(url: str) -> str:
-    for server in url.removeprefix("kafka://").split(","):
-        address = urlsplit(f"//{server}")
-        # Reading the port is what checks it.
-        if not address.hostname or address.port == 0 or address.netloc != server:
-            raise ValueError
-    return url
-
-
-def _redis_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in REDIS_SCHEMES or parts.port == 0:
-        raise ValueError
-    if not (parts.path if parts.scheme == "unix" else parts.hostname):
-        raise ValueError
-    if parts.scheme != "unix" and not parts.path.strip("/").isdecimal() and parts.path not in "/":
-        raise ValueError
-    return url
-
-
-def _plain(name: str, default: Any, description: str, expected: str = "") -> Any:
-    """A field whose variable has no prefix, because that is the name operators know."""
-    return Field(
-        default,
-        validation_alias=AliasChoices(name, name.lower()),
-        description=description,
-        json_schema_extra={"expected": expected} if expected else None,
-    )
-
-
-class Settings(BaseSettings):
+class Settings(HubSettings, ReaderSettings):
     """All settings of bridge, worker and reader; each process uses those it needs."""
 
     model_config = SettingsConfigDict(
@@ -67,16 +43,22 @@ class Settings(BaseSettings):
     )
 
     # --- where things are ---
-    kafka_url: Annotated[str, AfterValidator(_kafka_url)] = _plain(
+    kafka_url: Annotated[str, AfterValidator(checked_kafka_url)] = plain(
         "KAFKA_URL", "", "Kafka or Redpanda.", "brokers: `kafka://host:port[,host:port]`"
     )
-    redis_url: Annotated[str, AfterValidator(_redis_url)] = _plain(
+    redis_url: Annotated[str, AfterValidator(checked_redis_url)] = plain(
         "REDIS_URL", "", "Redis or Valkey.", "`redis[s]://[user:password@]host:port/db`"
     )
-    symbols: str = _plain(
+    symbols: str = plain(
         "SYMBOLS",
         "",
-        "What to follow: `VENUE:SYMBOL` or `VENUE:VENUE_SYMBOL>SYMBOL`, comma-separated.",
+        "What to follow: `VENUE:SYMBOL` or `VENUE:VENUE_SYMBOL>SYMBOL`, comma-separated. Several "
+        "venues may name one symbol; the first is its primary venue.",
+    )
+    quote_mixed: str = Field(
+        "",
+        description="Symbols, comma-separated, whose venues may quote in different currencies, or "
+        "in one that their names do not tell. Prices of different currencies are never compared.",
     )
 
     # --- identity, logs, ports ---
@@ -110,7 +92,9 @@ class Settings(BaseSettings):
     )
     enable_kv_reports: bool = Field(True, description="Publish reports to Redis.")
     enable_streams: bool = Field(
-        False, description="Also write raw events to capped Redis Streams, `events:SYMBOL`."
+        False,
+        description="Also write raw events and merged windows to capped Redis Streams, "
+        "`events:SYMBOL` and `merged:SYMBOL`.",
     )
     streams_maxlen: int = Field(
         10_000, ge=100, le=10_000_000, description="Entries kept, about, in each Redis Stream."
@@ -138,7 +122,12 @@ class Settings(BaseSettings):
     telemetry_topic: str = Field(
         "ops.telemetry.v1",
         pattern=r"^[a-zA-Z0-9._-]{1,200}$",
-        description="Topic for operators: acknowledgements of commands.",
+        description="Topic for operators: acknowledgements, and what was decided about data.",
+    )
+    merged_topic: str = Field(
+        "md.merged.v1",
+        pattern=r"^[a-zA-Z0-9._-]{1,200}$",
+        description="Topic of merged windows: several venues' events of a symbol.",
     )
     partitions: int = Field(
         64, ge=1, le=10_000, description="Partitions of the events topic; fixed for its life."
@@ -322,6 +311,23 @@ class Settings(BaseSettings):
     )
     outage_buffer_bytes: int = Field(
         67_108_864, ge=1_048_576, le=4_294_967_296, description="Bridge: and how much of it."
+    )
+
+    # --- recording ---
+    record_dir: str = Field(
+        "", description="Bridge: folder to record what venues send to, as capture files."
+    )
+    record_rotate_mb: int = Field(
+        256, ge=1, le=1_048_576, description="Recordings: size of a file, MiB, compressed."
+    )
+    record_rotate_s: int = Field(
+        3_600, ge=1, le=604_800, description="Recordings: age of a file, seconds."
+    )
+    record_buffer_bytes: int = Field(
+        67_108_864,
+        ge=65_536,
+        le=4_294_967_296,
+        description="Recordings: what may wait for the disk; beyond, frames are not recorded.",
     )
 
     @model_validator(mode="after")

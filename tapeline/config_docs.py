@@ -38,10 +38,12 @@ def _cell(text: str) -> str:
 
 def render() -> str:
     """The whole page."""
+    # Fields of parts come first in the model, and read better last.
+    fields = sorted(Settings.model_fields.items(), key=lambda field: field[0].startswith("hub_"))
     rows = [
         f"| `{variable_name(name)}` | {_default(info)} | {_cell(allowed(info))} "
         f"| {_cell(info.description or '')} |"
-        for name, info in Settings.model_fields.items()
+        for name, info in fields
     ]
     return _INTRO + "\n".join(rows) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -69,3 +70,10 @@ class ProbeServer:
         return web.Response(
             status=200 if well else 503, body=orjson.dumps(body), content_type="application/json"
         )
+
+
+def reachable(url: str) -> str:
+    """A server's URL as others may use it: one that listens everywhere is at this host's name."""
+    return url.replace("//0.0.0.0:", f"//{socket.gethostname()}:").replace(
+        "//[::]:", f"//{socket.gethostname()}:"
+    )

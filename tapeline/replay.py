@@ -25,7 +25,7 @@ from typing import Any, Final
 from agents.parameters import parameters_of
 from agents.timeline import Plan
 from streams.capture.records import TapeRecords
-from streams.symbols import Listing, parse_symbols
+from streams.symbols import Listing, check_quotes, parse_symbols, venues_by_symbol
 from streams.topic_reader import TopicReader
 from streams.topics import partition_of
 from tables.report import iso_utc
@@ -184,15 +184,17 @@ def _whole(settings: Settings, request: Request, note: Callable[[str], None]) ->
         if from_ms is not None:
             note("all of the tape before --from is warm-up")
     else:
-        listed = parse_symbols(settings.symbols) if settings.symbols else ()
+        mixed = settings.quote_mixed
+        listed = parse_symbols(settings.symbols, quote_mixed=mixed) if settings.symbols else ()
         listings = chosen(request.symbols, listed)
+        check_quotes(listings, name="--symbols", quote_mixed=mixed)
         if not listings:
             raise ConfigError("--symbols", None, "symbols such as binance:BTCUSDT, or SYMBOLS")
         topic = settings.events_topic
         source, from_ms, to_ms = asyncio.run(_topic(settings, request, listings, note))
     return Share(
         source=source,
-        venues={listing.symbol: listing.venue for listing in listings},
+        venues=venues_by_symbol(listings),
         plan=Plan(
             report_period_ms=settings.report_period_ms,
             slow_period_ms=settings.slow_period_ms,
@@ -209,24 +211,24 @@ def _whole(settings: Settings, request: Request, note: Callable[[str], None]) ->
 
 
 def chosen(names: Sequence[str], listed: Sequence[Listing]) -> tuple[Listing, ...]:
-    """The listings named, or all that there are.
+    """The listings named, or all that there are; a symbol's name means all its venues.
 
     Raises:
         ConfigError: One is neither listed nor a listing itself.
     """
     if not names:
         return tuple(listed)
-    known = {listing.symbol: listing for listing in listed}
-    found: dict[str, Listing] = {}
+    known = venues_by_symbol(listed)
+    found: dict[tuple[str, str], Listing] = {}
     for name in names:
         if ":" in name:
-            (listing,) = parse_symbols(name, name="--symbols")
+            named = parse_symbols(name, name="--symbols")
         elif name in known:
-            listing = known[name]
+            named = tuple(listing for listing in listed if listing.symbol == name)
         else:
             there = f"one of {', '.join(known)}, or " if known else ""
             raise ConfigError("--symbols", name, f"{there}VENUE:SYMBOL such as binance:BTCUSDT")
-        found[listing.symbol] = listing
+        found |= {(listing.venue, listing.symbol): listing for listing in named}
     return tuple(found.values())
 
 

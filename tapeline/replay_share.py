@@ -63,7 +63,7 @@ class Share:
     """What one process does.
 
     Attributes:
-        venues: By symbol; the symbols of this share.
+        venues: By symbol, its primary one first; the symbols of this share.
         speed: 0 for as fast as it goes, else how often faster than the records' own time.
         parts: Folder for one file of reports a symbol; None for none.
         redis_url, prefix: Where reports go as they fall due; an empty prefix for nowhere.
@@ -71,7 +71,7 @@ class Share:
     """
 
     source: TopicSource | TapeSource
-    venues: Mapping[str, str]
+    venues: Mapping[str, tuple[str, ...]]
     plan: Plan
     speed: float = 0.0
     parts: Path | None = None
@@ -194,8 +194,8 @@ async def run_share(share: Share, progress: Progress) -> dict[str, SymbolOutcome
     homes = source.partition_of if isinstance(source, TopicSource) else {}
     async with AsyncExitStack() as stack:
         lanes = {}
-        for symbol, venue in share.venues.items():
-            timeline = Timeline(symbol, venue, share.plan, homes.get(symbol, 0))
+        for symbol, (venue, *others) in share.venues.items():
+            timeline = Timeline(symbol, venue, share.plan, homes.get(symbol, 0), others)
             part = None
             if share.parts is not None:
                 part = stack.enter_context(part_of(share.parts, symbol).open("wb"))

@@ -1,6 +1,7 @@
 """JSON Schemas of the public contracts, generated from the types that implement them.
 
-``python -m tapeline.schemas DIR`` writes them; a test compares the committed copies.
+``python -m tapeline.schemas DIR...`` writes them; a test compares the committed copies, which are
+those of the documentation and those that readers serve.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ def _cleaned(value: Any) -> Any:
 
 def write(folder: Path) -> None:
     """Write all schemas into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, schema in schemas().items():
         (folder / name).write_text(render(schema))
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    for folder in sys.argv[1:]:
+        write(Path(folder))

@@ -65,9 +65,13 @@ def test_every_package_is_there() -> None:
     assert {name for name in modules() if "." not in name} == set(PACKAGES)
 
 
-def test_tables_see_events_ladder_and_errors_only() -> None:
-    """The ladder, one side of a book, is shared with the assemblers: one piece, wrong in both or none."""
-    assert strays("tables", "streams.events", "streams.ladder", "tapeline.errors") == {}
+def test_tables_see_records_ladder_and_errors_only() -> None:
+    """Records are those of two topics: what is applied, and the windows that they are merged into.
+
+    The ladder, one side of a book, is shared with the assemblers: one piece, wrong in both or none.
+    """
+    records = ("streams.events", "streams.merged")
+    assert strays("tables", *records, "streams.ladder", "tapeline.errors") == {}
 
 
 def test_tables_reach_no_clock_no_socket_no_server() -> None:

@@ -17,11 +17,11 @@ import orjson
 
 from agents.coordination.connections import FAILURES, failure_reason
 from agents.coordination.sink import CoordinationSink, NullSink
-from agents.coordination.tasks import end
 from lua import BeatCode, Beaten, Scripts
 from tapeline.clock import Clock, SystemClock
 from tapeline.errors import CoordinationError
 from tapeline.logging import get_logger
+from tapeline.tasks import end
 
 BEAT_MS: Final = 1000
 JITTER_MS: Final = 100

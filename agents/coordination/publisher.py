@@ -11,10 +11,10 @@ from agents.coordination.connections import FAILURES, failure_reason
 from agents.coordination.lanes import ReportEncoder, ReportLane, TickEncoder, TickLane, Write
 from agents.coordination.lease_state import Lease
 from agents.coordination.sink import CoordinationSink, NullSink, WriteKind
-from agents.coordination.tasks import end
 from lua import PublishCode, ReportWrite, Scripts
 from tapeline.clock import Clock, SystemClock
 from tapeline.logging import get_logger
+from tapeline.tasks import end
 
 BATCH_WRITES: Final = 32
 """Most writes in one round trip: what is encoded for it keeps the event loop busy."""

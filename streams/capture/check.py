@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.capture.dialects import dialect_of
+from streams.capture.documents import Decimals
 from streams.capture.player import PROGRESS_EVERY, Player, Progress, listings_of, survey
 from streams.events import BookDelta, BookSnapshot, FeedStatus
 from streams.venues.base import AssemblerCounts
@@ -97,6 +98,7 @@ def check(
     files: Sequence[Path],
     *,
     symbols: Sequence[str] = (),
+    decimals: Decimals | None = None,
     progress: Progress | None = None,
 ) -> CheckResult:
     """Play files in order, as one tape, and count.
@@ -105,6 +107,7 @@ def check(
         venue: Whose capture it is.
         files: In the order they were recorded.
         symbols: The venue's names; those found on the tape if empty.
+        decimals: What the venue prints numbers with, where the files have them printed anew.
         progress: Called as it goes on.
 
     Raises:
@@ -112,12 +115,12 @@ def check(
         CaptureError: A file or a line can't be read.
     """
     dialect = dialect_of(venue)
-    tape = survey(dialect, files)
+    tape = survey(dialect, files, decimals)
     listings = listings_of(dialect, symbols or tape.symbols)
     if not listings:
         raise ConfigError("symbols", None, f"a tape of {venue} that names one, or --symbol")
     assembler = dialect.assembler(listings, infer_instruments=not tape.has_instruments)
-    player = Player(assembler, dialect, files)
+    player = Player(assembler, dialect, files, decimals)
     joining: set[str] = set()
     bridged: dict[str, None] = {}
     first_ms = last_ms = 0

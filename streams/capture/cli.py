@@ -13,6 +13,7 @@ from rich.table import Table
 
 from streams.capture.check import CheckResult
 from streams.capture.check import check as check_capture
+from streams.capture.documents import Decimals
 from streams.capture.formats import CaptureError
 from tapeline.errors import ConfigError
 
@@ -52,6 +53,16 @@ def complain(console: Console, problem: object) -> None:
     console.print(str(problem), style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+def decimals_of(text: str | None) -> Decimals | None:
+    """Raises ConfigError for what is not two numbers up to 18."""
+    if text is None:
+        return None
+    px, slash, sz = text.partition("/")
+    if not slash or not all(n.isdecimal() and n.isascii() and int(n) <= 18 for n in (px, sz)):
+        raise ConfigError("--decimals", text, "PX/SZ, two numbers from 0 to 18, such as 1/8")
+    return Decimals(int(px), int(sz))
+
+
 @app.callback()
 def capture() -> None:
     """Check recordings of what a venue sent."""
@@ -62,6 +73,14 @@ def check(
     files: Files,
     venue: Annotated[str, typer.Option(help="Whose recording it is, such as binance.")],
     symbol: Symbols = None,
+    decimals: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PX/SZ",
+            help="Decimals of prices and sizes, such as 1/8, of a Kraken recording whose numbers a "
+            "JSON library has printed anew.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Play recordings through the venue's assembler and count.
@@ -77,6 +96,7 @@ def check(
                 venue,
                 files,
                 symbols=symbol or (),
+                decimals=decimals_of(decimals),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         except ConfigError as exc:

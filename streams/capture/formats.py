@@ -2,20 +2,28 @@
 
 *Envelope*: one JSON object a line, its ``t`` one of ``header``, ``connect``, ``http``, ``send``,
 ``recv`` and ``close``; ``data`` is the text exactly as received, ``ts`` seconds since the epoch
-or null. *ns lines*: ``<receive time in ns> <frame as received>``. Compressed with gzip or not.
+or null. *ns lines*: ``<receive time in ns> <frame as received>``. Compressed with gzip or not. Files
+named ``.json`` or ``.json.gz`` are one JSON document each: `streams.capture.documents`.
 """
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, Self, cast, get_args
 
 import msgspec
 
+from streams.capture.documents import (
+    DOCUMENT_BYTES_MAX,
+    Decimals,
+    frames_of,
+    is_document,
+    reprinted,
+)
 from tapeline.errors import FeedError
 
 Kind = Literal["header", "connect", "http", "send", "recv", "close"]
@@ -76,8 +84,12 @@ class _Line(msgspec.Struct, gc=False):
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
-    """All lines of one file, in its order.
+def read_entries(path: Path, decimals: Decimals | None = None) -> Iterator[Entry]:
+    """All lines of one file, in its order; of a document, all frames, numbered as if lines.
+
+    Args:
+        path: The file.
+        decimals: What the numbers of its frames are printed with, where they have been printed anew.
 
     Raises:
         CaptureError: The file can't be opened or is damaged, or a line is of neither format.
@@ -86,10 +98,22 @@ def read_entries(path: Path) -> Iterator[Entry]:
     try:
         with path.open("rb") as file:
             compressed = file.peek(2)[:2] == _GZIP_MAGIC
-            for raw in _inflated(file) if compressed else file:
+            lines = _inflated(file) if compressed else iter(file)
+            if is_document(path):
+                for frame in _document(lines, path):
+                    if frame is None:
+                        yield Entry("connect", None, "", "", "", 200, path, number + 1)
+                        continue
+                    number += 1
+                    yield _frame(frame, decimals, path, number)
+                return
+            for raw in lines:
                 number += 1
                 if raw[:1] == b"{":
-                    yield _envelope(raw, path, number)
+                    entry = _envelope(raw, path, number)
+                    if decimals is not None and entry.kind == "recv":
+                        entry = entry._replace(data=reprinted(entry.data, decimals))
+                    yield entry
                 elif raw and not raw.isspace():
                     yield _ns_line(raw, path, number)
     except (OSError, EOFError, zlib.error) as exc:
@@ -118,6 +142,27 @@ def _inflated(file: BinaryIO) -> Iterator[bytes]:
         raise EOFError("the file ends in the middle, its writer did not finish it")
     if rest:
         yield rest
+
+
+def _document(lines: Iterable[bytes], path: Path) -> Iterator[str | None]:
+    parts: list[bytes] = []
+    size = 0
+    for line in lines:
+        size += len(line) + 1
+        if size > DOCUMENT_BYTES_MAX:
+            raise CaptureError(
+                path, len(parts), f"a document of more than {DOCUMENT_BYTES_MAX} bytes"
+            )
+        parts.append(line)
+    try:
+        yield from frames_of(b"\n".join(parts))
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise CaptureError(path, 1, f"not a JSON document of frames: {exc}") from None
+
+
+def _frame(frame: str, decimals: Decimals | None, path: Path, number: int) -> Entry:
+    data = frame if decimals is None else reprinted(frame, decimals)
+    return Entry("recv", None, data, "", "", 200, path, number)
 
 
 def _envelope(raw: bytes, path: Path, number: int) -> Entry:

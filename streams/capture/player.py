@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from streams.capture.dialects import Dialect, Purpose
+from streams.capture.documents import Decimals
 from streams.capture.formats import CaptureError, Entry, read_entries
 from streams.events import Event
 from streams.symbols import Listing, is_symbol
@@ -44,8 +45,8 @@ class Survey:
     has_instruments: bool = False
 
 
-def survey(dialect: Dialect, files: Sequence[Path]) -> Survey:
-    """Read the tape once, to know what to expect.
+def survey(dialect: Dialect, files: Sequence[Path], decimals: Decimals | None = None) -> Survey:
+    """Read the tape once, to know what to expect; the arguments are those of a `Player`.
 
     Raises:
         CaptureError: A file or a line can't be read.
@@ -53,7 +54,7 @@ def survey(dialect: Dialect, files: Sequence[Path]) -> Survey:
     found = Survey()
     symbols: dict[str, None] = {}
     for path in files:
-        for entry in read_entries(path):
+        for entry in read_entries(path, decimals):
             if entry.kind == "recv":
                 found.frames += 1
                 kind, symbol = dialect.look(entry.data)
@@ -90,11 +91,26 @@ class Player:
         problem_count: How many there were.
     """
 
-    def __init__(self, assembler: Assembler, dialect: Dialect, files: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        assembler: Assembler,
+        dialect: Dialect,
+        files: Sequence[Path],
+        decimals: Decimals | None = None,
+    ) -> None:
+        """Nothing is read before `play`.
+
+        Args:
+            assembler: Of the dialect.
+            dialect: The venue's.
+            files: In the order they were recorded.
+            decimals: What numbers are printed with, where the files have them printed anew.
+        """
         self.frames = 0
         self.problems: list[str] = []
         self.problem_count = 0
         self._assembler, self._dialect, self._files = assembler, dialect, files
+        self._decimals = decimals
         self._sockets: dict[str, int] = {}  # to the number that the assembler knows it by
         self._opened = 0
         self._now_ms = 0
@@ -126,7 +142,7 @@ class Player:
         """Entries with each REST reply moved to its time: some recorders write them first."""
         replies: list[Entry] = []
         for path in self._files:
-            for entry in read_entries(path):
+            for entry in read_entries(path, self._decimals):
                 if entry.kind == "http" and entry.ts_ms is not None:
                     replies.append(entry)
                     replies.sort(key=_ts_ms)

@@ -8,9 +8,10 @@ no clock: every call brings the time with it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from streams.events import BookSnapshot, Event, Instrument, kind_of
 from streams.symbols import Listing
@@ -33,6 +34,25 @@ class HttpRequest:
     venue_symbol: str = ""
     weight: int = 1
     not_before_ms: int = 0
+
+
+class LateEvent(NamedTuple):
+    """An event that came when the hole it would have filled had been given up.
+
+    Attributes:
+        symbol: Canonical.
+        kind: What it would have become.
+        seq: The venue's number of it.
+        lateness_ms: Since the hole was given up.
+    """
+
+    symbol: str
+    kind: str
+    seq: int
+    lateness_ms: int
+
+
+LATE_EVENTS_KEPT: Final = 256
 
 
 @dataclass(slots=True)
@@ -84,6 +104,13 @@ class AssemblerCounts:
     sequence_gaps: int = 0
     events: dict[str, int] = field(default_factory=dict)
     """Events passed on, by kind."""
+    late_events: deque[LateEvent] = field(default_factory=lambda: deque(maxlen=LATE_EVENTS_KEPT))
+    """The newest that were late, for whoever tells of them and takes them away."""
+
+    def came_late(self, event: LateEvent) -> None:
+        """Count one, and keep it."""
+        self.late += 1
+        self.late_events.append(event)
 
     def passed(self, made: list[Event]) -> list[Event]:
         """Count these, and return them."""

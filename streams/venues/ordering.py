@@ -74,17 +74,17 @@ class Ahead(Generic[MessageT]):
 
 
 class Holes:
-    """Ids that were given up, for a while."""
+    """Ids that were given up, and when; for a while."""
 
     __slots__ = ("_spans",)
 
     def __init__(self) -> None:
-        self._spans: deque[tuple[int, int]] = deque(maxlen=HOLES)
+        self._spans: deque[tuple[int, int, int]] = deque(maxlen=HOLES)
 
-    def add(self, first: int, last: int) -> None:
+    def add(self, first: int, last: int, now_ms: int) -> None:
         """``first`` to ``last`` did not come in time."""
-        self._spans.append((first, last))
+        self._spans.append((first, last, now_ms))
 
-    def has(self, number: int) -> bool:
-        """Whether this id was given up."""
-        return any(first <= number <= last for first, last in self._spans)
+    def given_up_ms(self, number: int) -> int | None:
+        """When this id was given up; None if it was not."""
+        return next((ms for first, last, ms in self._spans if first <= number <= last), None)

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -34,6 +35,10 @@ EMBEDDED_SESSION_MS: Final = 2000
 """The embedded broker lets nobody join a group before half a session is over, nor before 1 s."""
 
 READY_S: Final = 30.0
+REACH_S: Final = 5.0
+REACHED_BY: Final = {"kraken": "stream"}
+"""Which of a venue's addresses is tried: nothing is asked of Kraken but by its websocket."""
+
 POLL_S: Final = 0.05
 
 Say = Callable[[str, str, str], None]
@@ -50,6 +55,7 @@ class DevStack:
         on_line: Told of each line that a part writes.
         workers: How many; more than one are called w1, w2 and so on.
         faults: Rules of what goes wrong between exchange and bridge, as `streams.simulator` takes.
+        live: Follow the real venues, by the settings, instead of the simulated exchange.
         real_kafka: Run an Apache Kafka on the JVM instead of the embedded broker.
         counted_from: Monotonic time that `seconds_to_fresh_report` is counted from; None for
             that of `start`.
@@ -65,6 +71,7 @@ class DevStack:
     workers: int = 1
     real_kafka: bool = False
     faults: tuple[str, ...] = ()
+    live: bool = False
     counted_from: float | None = None
     seconds_to_fresh_report: float = 0.0
     urls: dict[str, str] = field(default_factory=dict)
@@ -78,7 +85,11 @@ class DevStack:
     _began: float = 0.0
 
     def __post_init__(self) -> None:
-        self._listings = parse_symbols(self.symbols, name="--symbols")
+        self._listings = parse_symbols(
+            self.symbols,
+            name="--live" if self.live else "--symbols",
+            quote_mixed=load_settings().quote_mixed,
+        )
         self._began = time.monotonic() if self.counted_from is None else self.counted_from
 
     # --- life ----------------------------------------------------------------------------------
@@ -90,7 +101,9 @@ class DevStack:
             ConfigError: A setting of the environment is wrong.
             StackError: A part did not start.
         """
-        exchange = asyncio.create_task(self._start_simulator())
+        exchange = asyncio.create_task(
+            self._real_venues() if self.live else self._start_simulator()
+        )
         try:
             await self._start(exchange)
         finally:
@@ -154,7 +167,7 @@ class DevStack:
     @property
     def symbol_names(self) -> tuple[str, ...]:
         """Canonical names of what is followed."""
-        return tuple(listing.symbol for listing in self._listings)
+        return tuple(dict.fromkeys(listing.symbol for listing in self._listings))
 
     # --- reports -------------------------------------------------------------------------------
 
@@ -226,6 +239,8 @@ class DevStack:
         }
         if embedded:
             env["NT_SESSION_TIMEOUT_MS"] = str(EMBEDDED_SESSION_MS)
+            # It says wrongly where topics end: the hub would not know where to begin.
+            env |= {"NT_HUB_EVENTS": "redis", "NT_ENABLE_STREAMS": "true"}
         # The workers' way to the first report is the longest, so they go first. The reader is
         # needed last: it starts while they wait for their group, and the cores are free.
         workers = [(await self._run_worker(name, port, env), port) for name, port in ports.items()]
@@ -234,7 +249,7 @@ class DevStack:
         for worker, port in workers:
             await worker.wait_ready(partial(answers, port), READY_S * self.workers)
         await self._run("serve", env=env)
-        self.say("api", self.urls["api"], f"/get_report?symbol={self.report_symbol}")
+        self.say("api", self.urls["api"], f"/  /get_report?symbol={self.report_symbol}  /mcp")
 
     async def _broker(self, given: Settings) -> tuple[str, bool]:
         if given.kafka_url:
@@ -282,6 +297,30 @@ class DevStack:
         worker = await self._run("worker", env={**env, **own}, label=name)
         self.say(name, self.urls[name], "/metrics /health")
         return worker
+
+    async def _real_venues(self) -> dict[str, str]:
+        """See that they are to be reached from here; the bridge's settings are as they are.
+
+        Raises:
+            StackError: One is not, with why.
+        """
+        settings = load_settings()
+        for venue in dict.fromkeys(listing.venue for listing in self._listings):
+            url = urlsplit(getattr(settings, f"{venue}_{REACHED_BY.get(venue, 'rest')}_url"))
+            port = url.port or (80 if url.scheme in ("http", "ws") else 443)
+            try:
+                async with asyncio.timeout(REACH_S):
+                    _, writer = await asyncio.open_connection(url.hostname, port)
+            except (OSError, TimeoutError) as error:
+                why = str(error) or f"no answer within {REACH_S:g} s"
+                raise StackError(
+                    f"{venue} is not to be reached from here ({url.hostname}:{port}: {why}); "
+                    "without --live a simulated exchange takes its place"
+                ) from None
+            writer.close()
+            self.urls[f"exchange_{venue}"] = f"{url.scheme}://{url.netloc}"
+            self.say("exchange", f"{url.scheme}://{url.netloc}", f"{venue}, live")
+        return {}
 
     async def _start_simulator(self) -> dict[str, str]:
         """Starts it, and reads where it listens: the bridge's settings for each venue."""

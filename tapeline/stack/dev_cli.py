@@ -20,6 +20,7 @@ import orjson
 import typer
 
 from tapeline.errors import ConfigError, StackError
+from tapeline.tasks import end, end_all
 
 if TYPE_CHECKING:
     from tapeline.stack.dev import DevStack
@@ -31,6 +32,8 @@ UNHURRIED_S = 5.0
 HASTY_S = 2.0
 
 WORKERS_MAX: Final = 9
+AGAIN_S: Final = 30.0
+"""Longer than the parts take to end well."""
 KILL_AFTER_MAX_S: Final = 3600.0
 BROKERS: Final = ("auto", "embedded", "kafka")
 
@@ -45,6 +48,13 @@ def dev(
             help="What the simulated exchange lists, as in SYMBOLS; or how many of its markets."
         ),
     ] = _SYMBOLS,
+    live: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SYMBOLS",
+            help="Follow real venues, such as binance:BTCUSDT, instead of the simulated exchange.",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(help=f"How many workers share the symbols, 1 to {WORKERS_MAX}.")
     ] = 1,
@@ -80,11 +90,15 @@ def dev(
 ) -> None:
     """Run broker, store, simulated exchange, bridge, worker and reader on free loopback ports.
 
+    With --live the exchange is the real one, where the network allows.
+
     KAFKA_URL and REDIS_URL take the place of the embedded broker and store. With --kill-after the
     exit status is 0 where every symbol goes on, else 1.
     """
     plan = Plan(
-        symbols=listed(symbols),
+        symbols=listed(symbols) if live is None else live,
+        live=live is not None,
+        simulated=symbols != _SYMBOLS,
         workers=workers,
         kill_after_s=kill_after,
         broker=broker,
@@ -106,6 +120,8 @@ class Plan:
         kill_after_s: When one of them is killed, counted from the last symbol's first report.
         broker: One of `BROKERS`.
         faults: Rules for the simulated exchange.
+        live: Real venues take its place.
+        simulated: ``--symbols`` was given.
         once: End after one complete report.
         duration_s: End so long after the first report; 0 for never.
     """
@@ -115,6 +131,8 @@ class Plan:
     kill_after_s: float | None = None
     broker: str = "auto"
     faults: tuple[str, ...] = ()
+    live: bool = False
+    simulated: bool = False
     once: bool = False
     duration_s: float = 0.0
 
@@ -128,6 +146,10 @@ class Plan:
             raise ConfigError("--workers", self.workers, f"an integer from 1 to {WORKERS_MAX}")
         if self.broker not in BROKERS:
             raise ConfigError("--broker", self.broker, "one of " + ", ".join(BROKERS))
+        if self.live and self.simulated:
+            raise ConfigError("--symbols", "given", "none with --live, which names them itself")
+        if self.live and self.faults:
+            raise ConfigError("--fault", ", ".join(self.faults), "none with --live")
         after_s = self.kill_after_s
         if after_s is None:
             return
@@ -194,6 +216,7 @@ async def _run(plan: Plan, *, as_json: bool, verbose: bool) -> int:
         workers=plan.workers,
         real_kafka=plan.real_kafka(),
         faults=plan.faults,
+        live=plan.live,
         counted_from=began,
     )
     body: dict[str, object] = {"report": None, "seconds_to_fresh_report": None, "urls": stack.urls}
@@ -213,9 +236,7 @@ async def _run(plan: Plan, *, as_json: bool, verbose: bool) -> int:
     finally:
         # The session ends first, and nothing interrupts the closing: a second signal only sets
         # an event that is set.
-        for task in (session, stopping):
-            task.cancel()
-        await asyncio.gather(session, stopping, return_exceptions=True)
+        await end_all([session, stopping], AGAIN_S)
         await stack.close(HASTY_S if error else UNHURRIED_S)
     if error:
         sys.stderr.write(f"ERROR: {error}\n")
@@ -255,8 +276,7 @@ async def _session(stack: DevStack, body: dict[str, object], plan: Plan, *, quie
         if died.done():
             raise StackError(died.result())
     finally:
-        died.cancel()
-        await asyncio.gather(died, return_exceptions=True)
+        await end(died)
 
 
 async def _trial(stack: DevStack, body: dict[str, object], after_s: float, *, quiet: bool) -> None:
@@ -285,8 +305,7 @@ async def _or_death(work: Coroutine[Any, Any, T], died: asyncio.Task[str]) -> T:
             raise StackError(died.result())
         return task.result()
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_all([task], AGAIN_S)
 
 
 def _process_began() -> float:

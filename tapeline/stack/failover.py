@@ -17,6 +17,7 @@ from serving.writes import Listener
 from tapeline.config import load_settings
 from tapeline.errors import StackError
 from tapeline.stack.dev import DevStack, Say
+from tapeline.tasks import end
 
 PUBLISHED_S: Final = 60.0
 """Longest wait for a report of every symbol."""
@@ -247,8 +248,7 @@ class Failover:
                 await asyncio.sleep(self._after_s)
                 return await self._kill(surveyor, listener)
             finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+                await end(listening)
 
     async def _published(self, listener: Listener) -> None:
         tracks = listener.writes.tracks

@@ -106,6 +106,11 @@ class Node:
         async with asyncio.timeout(timeout_s):
             return await self.child.wait()
 
+    def tail(self) -> str:
+        """Its last lines."""
+        assert self.child is not None
+        return self.child.tail()
+
     async def killed(self) -> None:
         """SIGKILL, and reaped."""
         self.send(signal.SIGKILL)

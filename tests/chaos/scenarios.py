@@ -165,7 +165,7 @@ async def rolling(running: Cluster, _chance: random.Random) -> Fault:
     for node in running.nodes:
         node.send(signal.SIGTERM)
         status = await node.ended()
-        assert status == 0, f"{node.name} ended with {status}"
+        assert status == 0, f"{node.name} ended with {status}: {node.tail()}"
         await asyncio.sleep(1)
         await node.start()
         await running.settled()

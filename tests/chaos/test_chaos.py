@@ -108,8 +108,10 @@ def test_after_all_of_it_nothing_is_lost_nothing_twice(
 
 
 def _options(scenario: str, off: str) -> argparse.Namespace:
+    # A kill right behind a commit, or before its standby is warm, leaves nothing to apply twice.
+    runs = 2 if off == "no_gate" else 1
     return argparse.Namespace(
-        scenario=scenario, off=off, runs=1, nodes=2, symbols=2, rate=40, seed=7, logs=""
+        scenario=scenario, off=off, runs=runs, nodes=2, symbols=2, rate=40, seed=7, logs=""
     )
 
 
@@ -119,7 +121,7 @@ def _options(scenario: str, off: str) -> argparse.Namespace:
         ("zombie-publish", "no_fencing", "stale_accepted"),
         ("redis-wipe", "no_floor", "regranted"),
         ("cut-redis", "no_deadline", "overdue_sent"),
-        ("kill", "no_gate", "applied_twice"),
+        pytest.param(*("kill", "no_gate", "applied_twice"), marks=pytest.mark.slow(limit_s=120)),
     ],
 )
 def test_without_this_the_checkers_find_it(

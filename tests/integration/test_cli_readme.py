@@ -57,7 +57,7 @@ def _known(words: list[str]) -> None:
     for at, word in enumerate(words):
         if not hasattr(command, "get_command"):
             options = {name for param in command.params for name in param.opts}
-            used = re.findall(r"--?[a-z][a-z-]*", " ".join(words[at:]))
+            used = re.findall(r"(?<!\S)--?[a-z][a-z-]*", " ".join(words[at:]))
             assert set(used) <= options, f"{words}: {set(used) - options}"
             return
         choices = [command.get_command(None, name) for name in word.split("|")]
@@ -220,16 +220,29 @@ async def _asked_as_the_readme_says(lines: list[str], env: dict[str, str]) -> No
     url = shlex.split(curl)[1].replace(":8080/", f":{env['NT_SERVE_PORT']}/")
     report = await _reported(url)
     assert report["symbol"] == "BTCUSDT"
+    pushed = next(line for line in lines if "examples/readers/ws_async.py" in line)
+    program, *arguments = shlex.split(pushed)
+    assert program == ".venv/bin/python"
+    reader = url.partition("/get_report")[0]
+    first = await _first_line([sys.executable, *arguments, "--url", reader], env)
+    assert first.startswith(b"BTCUSDT  fresh  mid ")
     watch = next(line for line in lines if "report BTCUSDT --watch" in line)
     without = {name: value for name, value in env.items() if name != "REDIS_URL"}
     for terminal in (env, without):
-        process = await asyncio.create_subprocess_exec(
-            *_argv(watch), stdout=asyncio.subprocess.PIPE, env=terminal
-        )
-        assert process.stdout is not None
-        first = await asyncio.wait_for(process.stdout.readline(), WAIT_S)
+        first = await _first_line(_argv(watch), terminal)
         assert first.startswith(b"BTCUSDT  mid ")
         assert b"synthetic" in first
+
+
+async def _first_line(argv: list[str], env: dict[str, str]) -> bytes:
+    """What it says first; Ctrl-C then ends it."""
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdout=asyncio.subprocess.PIPE, env=env, cwd=ROOT
+    )
+    assert process.stdout is not None
+    try:
+        return await asyncio.wait_for(process.stdout.readline(), WAIT_S)
+    finally:
         process.send_signal(signal.SIGINT)
         await process.communicate()
         assert process.returncode == 130

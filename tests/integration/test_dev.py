@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from typing import Any
 import jsonschema
 import pytest
 
+from streams.simulator import SimulatedExchange
 from tables.report import Report
 from tapeline.stack.embedded import EmbeddedBroker, EmbeddedKeyValueStore, broker_program
 from tests.support import commands
+from tests.support.processes import alive, children_of, limits_of, listens
 
 pytestmark = [
     pytest.mark.e2e,
@@ -73,7 +75,8 @@ class Dev:
 
     def look(self) -> dict[str, int]:
         """Its children by what they run."""
-        for pid, name in _children(self.process.pid):
+        for pid, line in children_of(self.process.pid):
+            name = _part(line)
             several = self.children.get(name, pid) != pid and name == "worker"
             self.children[f"{name} {pid}" if several else name] = pid
         return self.children
@@ -109,8 +112,8 @@ class Dev:
         assert self._left(theirs) == []
 
     def _left(self, theirs: set[int]) -> list[str]:
-        processes = [f"process {n} {pid}" for n, pid in self.children.items() if _alive(pid)]
-        ports = [f"port {port}" for port in self.ports - {0} - theirs if _listens(port)]
+        processes = [f"process {n} {pid}" for n, pid in self.children.items() if alive(pid)]
+        ports = [f"port {port}" for port in self.ports - {0} - theirs if listens(port)]
         return processes + ports + [str(path) for path in self.temp.iterdir()]
 
     async def clean_up(self) -> None:
@@ -118,7 +121,7 @@ class Dev:
         if self.process.returncode is None:
             self.process.kill()
         for pid in self.children.values():
-            if _alive(pid):
+            if alive(pid):
                 os.kill(pid, signal.SIGKILL)
         await self.process.wait()
         await self._reading
@@ -150,7 +153,7 @@ async def test_once_gives_one_complete_report_and_ends(dev: Any) -> None:
     run = await dev("--once", "--json")
     await run.until("✓ report")
     assert set(run.look()) == PARTS
-    limits = _limits(run.children["broker"])
+    limits = limits_of(run.children["broker"])
     assert await run.end() == 0, run.text
     whole_s = time.monotonic() - began
 
@@ -208,6 +211,53 @@ async def test_bad_symbols_are_refused_before_anything_starts(
 
 
 # --- how long, and how it ends ------------------------------------------------------------------------
+
+
+async def test_live_follows_the_venue_that_the_settings_name(dev: Any) -> None:
+    """Here an exchange of this test's; by default the real one."""
+    async with SimulatedExchange(["SOLUSDT"], seed=3, rate=50.0) as sim:
+        run = await dev(
+            *("--live", "binance:SOLUSDT", "--once", "--json"),
+            NT_BINANCE_STREAM_URL=sim.stream_url,
+            NT_BINANCE_REST_URL=sim.rest_url,
+        )
+        await run.until("✓ report")
+        assert set(run.look()) == PARTS - {"simulator"}
+        assert await run.end() == 0, run.text
+    assert run.body["report"]["symbol"] == "SOLUSDT"
+    assert run.body["urls"]["exchange_binance"] == sim.rest_url
+    assert any("binance, live" in line for line in run.said)
+    await run.nothing_is_left()
+
+
+@pytest.mark.parametrize("venue", ["binance", "kraken"])
+async def test_live_without_a_way_to_the_venue_says_so_and_leaves_nothing(
+    dev: Any, venue: str
+) -> None:
+    run = await dev(
+        *("--live", f"{venue}:BTCUSD", "--once"),
+        NT_BINANCE_REST_URL="http://127.0.0.1:1",
+        NT_KRAKEN_STREAM_URL="ws://127.0.0.1:1",
+    )
+    assert await run.end() == 1
+    assert f"ERROR: {venue} is not to be reached from here (127.0.0.1:1: " in run.text
+    assert "without --live a simulated exchange takes its place" in run.text
+    await run.nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--symbols", "2"), "--symbols is 'given'; expected none with --live"),
+        (("--fault", "drop%0.1"), "--fault is 'drop%0.1'; expected none with --live"),
+    ],
+)
+async def test_live_goes_with_nothing_that_is_the_simulator_s(
+    dev: Any, options: tuple[str, ...], said: str
+) -> None:
+    run = await dev("--live", "binance:BTCUSDT", *options)
+    assert await run.end() == 2
+    assert said in run.text
 
 
 async def test_a_duration_ends_it_by_itself(dev: Any) -> None:
@@ -320,6 +370,29 @@ async def test_two_workers_share_the_symbols_and_end_without_a_trace(dev: Any) -
     await run.nothing_is_left()
 
 
+async def test_one_symbol_of_two_venues_has_the_best_of_both(dev: Any, kafka_url: str) -> None:
+    """On a real Kafka, each venue in its own dialect."""
+    name = f"dev-{os.getpid()}-venues"
+    run = await dev(
+        *("--symbols", "coinbase:BTC-USD>BTCUSD,kraken:BTC/USD>BTCUSD", "--once", "--json"),
+        KAFKA_URL=kafka_url,
+        NT_APP_ID=name,
+        NT_EVENTS_TOPIC=f"{name}.events",
+        NT_PARTITIONS="8",  # of a broker that tests share
+    )
+    assert await run.end() == 0, run.text
+    venues = run.body["report"]["venues"]
+    assert (venues["primary"], venues["quote"], venues["quote_mixed"]) == ("coinbase", "USD", False)
+    parts = venues["by_venue"]
+    assert set(parts) == {"coinbase", "kraken"}
+    assert all(part["state"] == "ok" and part["consolidated"] for part in parts.values()), parts
+    bids = {venue: part["best_bid"]["price"] for venue, part in parts.items()}
+    asks = {venue: part["best_ask"]["price"] for venue, part in parts.items()}
+    assert venues["best_bid"]["price"] == max(bids.values()) == bids[venues["best_bid"]["venue"]]
+    assert venues["best_ask"]["price"] == min(asks.values()) == asks[venues["best_ask"]["venue"]]
+    await run.nothing_is_left(kafka_url)
+
+
 async def test_a_killed_worker_s_symbols_go_on_with_the_other(dev: Any, kafka_url: str) -> None:
     """On a real Kafka. What is a figure is the benchmarks' business: this machine may be slow."""
     name = f"dev-{os.getpid()}"
@@ -371,9 +444,9 @@ async def test_given_servers_take_the_place_of_the_embedded_ones(dev: Any) -> No
         assert run.body["urls"]["kv"] == urls["REDIS_URL"]
         assert "yours" in next(line for line in run.said if "✓ broker" in line)
         theirs = {int(url.split(":")[2].split("/")[0]) for url in urls.values()}
-        assert all(_listens(port) for port in theirs)
-        assert not any(_alive(pid) for pid in run.children.values())
-        assert not any(_listens(port) for port in run.ports - theirs)
+        assert all(listens(port) for port in theirs)
+        assert not any(alive(pid) for pid in run.children.values())
+        assert not any(listens(port) for port in run.ports - theirs)
 
 
 async def test_a_broker_that_is_not_there_is_a_clear_error(dev: Any) -> None:
@@ -391,24 +464,8 @@ async def test_a_broker_that_is_not_there_is_a_clear_error(dev: Any) -> None:
 # --- looking ----------------------------------------------------------------------------------------
 
 
-def _children(parent: int) -> Iterator[tuple[int, str]]:
-    """Children of a process, each by the part it is."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            stat = (entry / "stat").read_text()
-            words = (entry / "cmdline").read_text().split("\0")
-        except OSError:
-            continue
-        state, ppid = stat.rpartition(")")[2].split()[:2]
-        if int(ppid) == parent and state != "Z":
-            yield int(entry.name), _part(words)
-
-
-def _part(words: list[str]) -> str:
+def _part(line: str) -> str:
     """From a command line, the launcher's included; a store writes its address into its own."""
-    line = " ".join(words)
     known = {
         broker_program().name: "broker",
         "valkey-server": "kv",
@@ -418,23 +475,6 @@ def _part(words: list[str]) -> str:
         "tapeline.cli serve": "serve",
     }
     return next((part for sign, part in known.items() if sign in line), line)
-
-
-def _limits(pid: int) -> str:
-    return Path(f"/proc/{pid}/limits").read_text()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.settimeout(1)
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def _eventually(good: Callable[[], bool], within_s: float) -> None:

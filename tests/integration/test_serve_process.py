@@ -8,67 +8,23 @@ import signal
 import socket
 import statistics
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import aiohttp
 import pytest
 import redis as sync_redis
+from redis.asyncio import Redis
 
 from tests.support import commands
+from tests.support.api_keys import issue
+from tests.support.processes import listens
+from tests.support.reader_process import START_S, serving
 from tests.support.reports import stored
 
 pytestmark = [pytest.mark.redis, pytest.mark.e2e, pytest.mark.slow]
 
 LOOPBACK = "127.0.0.1"
-START_S = 30.0
 REQUESTS = 1000
 CLIENTS = (1, 4)
-
-
-@dataclass
-class Serving:
-    """A reader that listens."""
-
-    process: asyncio.subprocess.Process
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
-
-    async def end(self, signum: signal.Signals) -> str:
-        """What it still said after the signal."""
-        self.process.send_signal(signum)
-        _, err = await asyncio.wait_for(self.process.communicate(), 15)
-        return err.decode()
-
-
-@asynccontextmanager
-async def serving(**variables: str) -> AsyncIterator[Serving]:
-    process = await commands.start("serve", **{"NT_SERVE_PORT": "0", **variables})
-    try:
-        yield await asyncio.wait_for(_listening(process), START_S)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def _listening(process: asyncio.subprocess.Process) -> Serving:
-    """From its log: where it listens, and that it does."""
-    assert process.stderr is not None
-    where: tuple[str, int] | None = None
-    async for line in process.stderr:
-        said = json.loads(line)
-        if said["event"] == "serve.starting":
-            where = said["host"], said["port"]
-        if said["event"].startswith("Application startup complete"):
-            assert where is not None
-            return Serving(process, *where)
-    raise AssertionError("it ended")
 
 
 @pytest.fixture
@@ -150,7 +106,11 @@ async def test_a_taken_port_is_a_clear_error_and_status_1(store: str) -> None:
 async def test_an_address_that_is_not_here_is_a_clear_error(store: str) -> None:
     """Not a traceback."""
     process = await commands.start(
-        "serve", REDIS_URL=store, NT_SERVE_PORT="0", NT_BIND_HOST="203.0.113.1"
+        "serve",
+        REDIS_URL=store,
+        NT_SERVE_PORT="0",
+        NT_BIND_HOST="203.0.113.1",
+        NT_REQUIRE_KEYS="never",
     )
     _, err = await asyncio.wait_for(process.communicate(), START_S)
     assert process.returncode == 1
@@ -162,14 +122,16 @@ async def test_it_listens_on_loopback_unless_told_otherwise(store: str) -> None:
     """Nobody else reaches it by default; NT_BIND_HOST is the one way to change that."""
     async with serving(REDIS_URL=store) as server:
         assert server.host == LOOPBACK
-        assert _listens("127.0.0.1", server.port)
-        assert not _listens("127.0.0.2", server.port)
+        assert listens(server.port)
+        assert not listens(server.port, "127.0.0.2")
     async with serving(REDIS_URL=store, NT_BIND_HOST="127.0.0.2") as server:
-        assert not _listens("127.0.0.1", server.port)
-        assert _listens("127.0.0.2", server.port)
+        assert not listens(server.port)
+        assert listens(server.port, "127.0.0.2")
+    async with Redis.from_url(store) as redis:
+        await issue(redis)  # without one it would not start there
     async with serving(REDIS_URL=store, NT_BIND_HOST="0.0.0.0") as server:
-        assert _listens("127.0.0.1", server.port)
-        assert _listens("127.0.0.2", server.port)
+        assert listens(server.port)
+        assert listens(server.port, "127.0.0.2")
 
 
 async def test_it_starts_and_answers_while_there_is_no_redis() -> None:
@@ -183,9 +145,3 @@ async def test_it_starts_and_answers_while_there_is_no_redis() -> None:
         async with http.get(f"{server.url}/get_report?symbol=BTCUSDT") as response:
             assert response.status == 503
             assert response.content_type == "application/problem+json"
-
-
-def _listens(host: str, port: int) -> bool:
-    with socket.socket() as sock:
-        sock.settimeout(1)
-        return sock.connect_ex((host, port)) == 0

@@ -29,6 +29,7 @@ from tests.support.crashes import (
     market,
     nothing_lost_nothing_twice,
 )
+from tests.support.processes import state_of
 from tests.support.servers import running
 from tests.support.worker import Installation, WorkerProcess, eventually, total
 
@@ -198,11 +199,8 @@ async def overtaken_writer(one: Installation, tmp_path: Path, fault: str = "") -
     begin.touch()
     await write(100, 200)
 
-    stat = Path(f"/proc/{old.child.pid}/stat")
-
     async def paused() -> bool:
-        said = await asyncio.to_thread(stat.read_text)
-        return said.rpartition(")")[2].split()[0] == "T"
+        return await asyncio.to_thread(state_of, old.child.pid) == "T"
 
     await eventually(paused, what="the first worker stopped over a checkpoint")
     new = await one.worker(fault=fault, NT_NODE_ID=f"{one.name}-b")

@@ -24,6 +24,7 @@ from streams.venues.kraken.assembler import KrakenAssembler
 from streams.venues.kraken.times import micros
 from tapeline.errors import FrameError
 from tests.support.data import recording
+from tests.support.tape_faults import Fault, faulty
 from tests.support.kraken import Reader, best, checksum, printed
 
 pytestmark = pytest.mark.recordings
@@ -32,7 +33,6 @@ RAW_BOOK = "kraken/trading-system/kraken_v2_btcusd_d10_20260719T1754.jsonl.gz"
 BTC = Listing("kraken", "BTC/USD", "BTCUSD")
 LAST = 1_375
 
-Fault = tuple[str, int, int]
 """(what, number of the frame, a number for the details)."""
 
 
@@ -114,25 +114,6 @@ def spoil(frame: str, seed: int) -> str:
     return frame
 
 
-def faulty(faults: list[Fault]) -> list[tuple[int, str]]:
-    """(number on the recording, frame) in the order in which they come now."""
-    tape = [(n, frame) for n, frame in enumerate(clean().frames)]
-    for what, number, detail in faults:
-        at = next((k for k, (n, _) in enumerate(tape) if n == number), None)
-        if at is None:
-            continue
-        if what == "delete":
-            del tape[at]
-        elif what == "duplicate":
-            tape.insert(min(at + 1 + detail % 400, len(tape)), tape[at])
-        elif what == "swap":
-            other = min(at + 1 + detail % 5, len(tape) - 1)
-            tape[at], tape[other] = tape[other], tape[at]
-        else:
-            tape[at] = (number, spoil(tape[at][1], detail))
-    return tape
-
-
 class Run:
     """One assembler on a faulty tape, with somebody who reads its records.
 
@@ -177,7 +158,7 @@ class Run:
             self.feed(self.newest, clean().snapshot(self.newest))
 
     def play(self, faults: list[Fault], *, answered: bool = True) -> Run:
-        for number, frame in faulty(faults):
+        for number, frame in faulty(clean().frames, faults, spoil, 5):
             self.newest = max(self.newest, number)
             self.feed(number, frame)
             # A book that keeps failing is asked for after a pause: here each frame is a second.

@@ -140,7 +140,10 @@ def _drawn(rng: random.Random, kind: str, nodes: tuple[str, ...], gone: set[str]
     node = rng.choice(nodes)
     if kind in {"crash", "stop"}:
         for_good = len(nodes) - len(gone | {node}) >= 2 and rng.random() < 0.3
-        lasts_s = 0.0 if for_good else round(rng.choice((0.02, 0.3, 1.0, 4.0)) * rng.random(), 3)
+        # Not 0 unless for good: it would never come back, and nobody would know that it is gone.
+        lasts_s = 0.0
+        if not for_good:
+            lasts_s = max(0.001, round(rng.choice((0.02, 0.3, 1.0, 4.0)) * rng.random(), 3))
         elsewhere = "elsewhere" if rng.random() < 0.2 else ""
         return Fault(at_s, kind, node, lasts_s, how="gone" if for_good else elsewhere)
     if kind == "flap":

@@ -191,6 +191,7 @@ class Process:
         self._flow: dict[int, int] = {}
         self._stored: dict[int, set[int]] = {}
         self._complete = False
+        self._stops = 0
         self._restoring = asyncio.Lock()
         self._heartbeat_s = 0.0
         self._fetch_late_s = rng.uniform(0.005, 0.04)
@@ -310,7 +311,7 @@ class Process:
             self._generation = answer.generation
             self._stop_flow()
             self._confirmed_ms = self.clock.monotonic_ms()
-            self._spawn(self._assign(answer), f"assign-{answer.generation}")
+            self._spawn(self._assign(answer, self._stops), f"assign-{answer.generation}")
         elif answer == "ok":
             if self._complete:
                 self._confirmed_ms = self.clock.monotonic_ms()
@@ -325,12 +326,13 @@ class Process:
                 self.kafka.rejoin(self._member, self._weight, held)
 
     def _stop_flow(self) -> None:
+        self._stops += 1
         self._complete = False
         if self._flowing:
             self._flowing = False
             self.standby.pause(dict(self._flow))
 
-    async def _assign(self, seat: Seat) -> None:
+    async def _assign(self, seat: Seat, stops: int) -> None:
         async with self._restoring:
             await asyncio.sleep(self.rng.uniform(0.02, 0.2))
             if seat.generation != self._generation or self.stopped:
@@ -340,8 +342,8 @@ class Process:
             self._stored = {p: set(self.kafka.changelog.get(p, ())) for p in sorted(seat.own)}
             tokens = {self._symbols[p]: max(t, default=0) for p, t in self._stored.items()}
             await self.ownership.assigned(tokens)
-            if seat.generation != self._generation or self.stopped:
-                return
+            if seat.generation != self._generation or self.stopped or self._stops != stops:
+                return  # as the product: the flow has stopped meanwhile, and another seat will come
             self.note_beliefs()
             self.standby.assigned(seat.own, seat.standby)
             self._flow = {p: self.kafka.committed.get(p, 0) for p in sorted(seat.own)}

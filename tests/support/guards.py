@@ -8,8 +8,14 @@ and what Python can't raise (in threads, in ``__del__``) is a warning.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import faulthandler
+import gc
 import ipaddress
+import os
+import signal
 import sys
+import threading
 from collections.abc import Generator
 from typing import Any
 
@@ -27,6 +33,11 @@ DOCKER_LIMIT_S = 900.0
 # included, and a first test that has to start a broker (Maven may fetch it) gets more.
 _HUNG_S = 30.0
 _BROKER_START_S = 330.0
+
+# What the end at `_HUNG_S` did not end is ended again after each of these, so many times; then the
+# whole run is, with what every thread was doing.
+_AGAIN_S = 10.0
+_ATTEMPTS = 6
 
 # A task that ends by itself at once, such as a transport closing, is no leak.
 _TASK_GRACE_S = 0.1
@@ -46,11 +57,93 @@ def limit_s(item: pytest.Item) -> float:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        hung_s = limit_s(item) + _HUNG_S
-        if "kafka_url" in getattr(item, "fixturenames", ()):
-            hung_s += _BROKER_START_S
         if not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(hung_s))
+            item.add_marker(pytest.mark.timeout(_hung_s(item)))
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and their modules live to the end: no search for garbage need pass them.
+
+    One that does takes half a second, in which leases run out and connections are given up.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _hung_s(item: pytest.Item) -> float:
+    own = item.get_closest_marker("timeout")
+    if own is not None and own.args:
+        return float(own.args[0])
+    starts_broker = "kafka_url" in getattr(item, "fixturenames", ())
+    return limit_s(item) + _HUNG_S + (_BROKER_START_S if starts_broker else 0.0)
+
+
+class HangGuard:
+    """Ends a test that its timeout did not end.
+
+    The timeout raises once, in whatever the main thread is doing: where that is a callback or a
+    task of the test's loop, the loop takes it for that task's own failure, and the test waits on.
+    So it is raised again and again. Where nothing can be raised, as the main thread is inside
+    something that never comes back to Python, the run ends, and says where it was.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._main = threading.main_thread()
+
+    @contextlib.contextmanager
+    def watching(self, name: str, hung_s: float) -> Generator[None, None, None]:
+        """Look after a test that counts as hung after so long."""
+        self._over = threading.Event()
+        before = signal.signal(signal.SIGUSR2, self._raise)
+        thread = threading.Thread(target=self._watch, args=(self._over, name, hung_s), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:  # no signal is on its way any more once this is through
+                self._over.set()
+            thread.join()
+            signal.signal(signal.SIGUSR2, before)
+
+    @staticmethod
+    def _raise(_signum: int, _frame: object) -> None:
+        pytest.fail("hung: its timeout has not ended it", pytrace=True)
+
+    def _watch(self, over: threading.Event, name: str, hung_s: float) -> None:
+        if over.wait(hung_s + _AGAIN_S):
+            return
+        for attempt in range(1, _ATTEMPTS + 1):
+            with self._lock:
+                if over.is_set():
+                    return
+                self._say(f"{name} hangs, ending it again ({attempt}/{_ATTEMPTS})")
+                assert self._main.ident is not None
+                signal.pthread_kill(self._main.ident, signal.SIGUSR2)
+            if over.wait(_AGAIN_S):
+                return
+        self._say(f"{name} can't be ended")
+        os._exit(1)
+
+    @staticmethod
+    def _say(what: str) -> None:
+        # Not through pytest, whose output is captured and dies with it.
+        with contextlib.suppress(OSError):
+            out = _stderr if _stderr is not None else 2
+            os.write(out, f"\n{what}\n".encode())
+            faulthandler.dump_traceback(out, all_threads=True)
+
+
+_stderr: int | None = None
+_hangs = HangGuard()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure() -> None:
+    global _stderr  # noqa: PLW0603
+    if _stderr is None:
+        _stderr = os.dup(2)  # before pytest puts a file there
 
 
 @pytest.hookimpl(wrapper=True)
@@ -142,7 +235,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     _network.refused.clear()
     _network.active = is_unit(item)
     try:
-        return (yield)
+        with _hangs.watching(item.nodeid, _hung_s(item)):
+            return (yield)
     finally:
         _network.active = False
 

@@ -8,7 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 START_S = 5.0
 
@@ -27,6 +31,11 @@ def valkey_binary() -> str | None:
 
 
 BINARIES = {"redis": redis_binary, "valkey": valkey_binary}
+
+
+def any_binary() -> str | None:
+    """A server of either kind; None where this machine has none."""
+    return next(filter(None, (find() for find in BINARIES.values())), None)
 
 
 def free_port() -> int:
@@ -52,6 +61,11 @@ class RedisProcess:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -109,3 +123,17 @@ class RedisProcess:
                 return sock.recv(64).startswith(b"+PONG")
         except OSError:
             return False
+
+
+@contextmanager
+def running_server(folder: Path, *, durable: bool = False) -> Iterator[RedisProcess]:
+    """A server that runs until it is killed or the block ends; skips where there is none."""
+    binary = any_binary()
+    if binary is None:
+        pytest.skip("no redis-server and no valkey-server on this machine")
+    process = RedisProcess(binary, folder, durable=durable)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()

@@ -35,6 +35,8 @@ class Tape:
     Attributes:
         records: (offset, value) so far.
         now_ms: ``ts_recv_ms`` of the next record.
+        venue: Whose records these are.
+        quote_currency: As its instrument says.
     """
 
     now_ms: int = START_MS
@@ -44,10 +46,12 @@ class Tape:
     records: list[Record] = field(default_factory=list)
     seq: int = 0
     trade_id: int = 0
+    venue: str = VENUE
+    quote_currency: str = ""
 
     def common(self, **extra: Any) -> dict[str, Any]:
         return {
-            "venue": VENUE,
+            "venue": self.venue,
             "symbol": SYMBOL,
             "ts_event_ms": self.now_ms,
             "ts_recv_ms": self.now_ms,
@@ -82,7 +86,7 @@ class Tape:
                 tick_size=tick_size,
                 lot_size=1,
                 status="trading",
-                **extra,
+                **{"quote": self.quote_currency, **extra},
             )
         )
 
@@ -113,7 +117,7 @@ class Tape:
                 px=px,
                 sz=sz,
                 side=side,  # type: ignore[arg-type]
-                event_id=f"{VENUE}:{SYMBOL}:{trade_id}",
+                event_id=f"{self.venue}:{SYMBOL}:{trade_id}",
                 trade_id=trade_id,
             )
         )
@@ -142,13 +146,19 @@ def opened(mid: int = 6_000_000, levels: int = 30, size: int = 100_000) -> Tape:
     return tape
 
 
-def random_tape(seed: int, steps: int, *, step_ms: int = 400, repeat_ms: int = 300_000) -> Tape:
+def random_tape(
+    seed: int, steps: int, *, step_ms: int = 400, repeat_ms: int = 300_000, **of: Any
+) -> Tape:
     """A legal, lively tape: trades, deltas, tickers, now and then a gap or another bridge.
 
     Instrument, book and ticker are repeated every ``repeat_ms``, as a bridge does.
+
+    Args:
+        seed, steps, step_ms, repeat_ms: Of what it is like.
+        of: Fields of the tape.
     """
     rng = random.Random(seed)
-    tape = Tape()
+    tape = Tape(**of)
     mid = 6_000_000
     repeated_at = -(10**18)
 
@@ -197,3 +207,19 @@ def random_tape(seed: int, steps: int, *, step_ms: int = 400, repeat_ms: int = 3
         else:
             tape.seq += 2
     return tape
+
+
+def interleaved(seed: int, *tapes: Tape) -> list[Record]:
+    """The records of several venues as one topic holds them: each venue's in their order, the
+    venues by their times, or nearly so, as bridges differ in how fast they are.
+    """
+    rng = random.Random(seed)
+    queued: list[tuple[int, bytes]] = []
+    for tape in tapes:
+        at_ms = 0
+        for _, raw in tape.records:
+            sent_ms = int(raw.split(b'"ts_recv_ms":')[1].split(b",")[0]) + rng.randint(0, 20)
+            at_ms = max(at_ms, sent_ms)
+            queued.append((at_ms, raw))
+    queued.sort(key=lambda one: one[0])  # stable, so no venue's own order changes
+    return [(offset, raw) for offset, (_, raw) in enumerate(queued)]

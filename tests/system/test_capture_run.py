@@ -12,7 +12,12 @@ import pytest
 
 from tests.support.data import recording
 
-FILES = ("btcusdt_20240808.gz", "btcusdt_20240809.gz")
+FILES = (
+    "binance/hftbacktest/btcusdt_20240808.gz",
+    "binance/hftbacktest/btcusdt_20240809.gz",
+)
+COINBASE = "coinbase/cryptofeed/COINBASE_advanced_part1.jsonl.gz"
+KRAKEN = "kraken/trading-system/kraken_v2_btcusd_d10_20260719T1754.jsonl.gz"
 
 # What differs between two runs: who wrote it, when, under which names.
 OF_THE_RUN = {"writer", "seq", "updatedAt", "source"}
@@ -20,9 +25,11 @@ OF_THE_RUN = {"writer", "seq", "updatedAt", "source"}
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.recordings, pytest.mark.slow]
 
 
-def capture_run(kafka_url: str, redis_url: str, *options: str) -> dict[str, Any]:
+def capture_run(
+    kafka_url: str, redis_url: str, *options: str, paths: tuple[str, ...] = FILES
+) -> dict[str, Any]:
     """The command's last line of stdout; the process must exit with 0."""
-    files = [str(recording(f"binance/hftbacktest/{name}")) for name in FILES]
+    files = [str(recording(path)) for path in paths]
     done = subprocess.run(
         [sys.executable, "-m", "tapeline.cli", "capture", "run", *files, "--json", *options],
         env={**os.environ, "KAFKA_URL": kafka_url, "REDIS_URL": redis_url},
@@ -77,6 +84,28 @@ def test_a_worker_killed_midway_ends_with_the_same_report(
     assert body["recomputed_equal"] == {"BTCUSDT": True}
     whole = results.get("whole") or capture_run(kafka_url, redis_url)
     assert comparable(body["report"]) == comparable(whole["report"])
+
+
+def test_books_of_megabytes_go_through_a_broker_with_stock_limits(
+    kafka_url: str, redis_url: str
+) -> None:
+    """Snapshots of 46,000 and 23,334 levels, in frames of 5.08 and 2.53 MB."""
+    body = capture_run(kafka_url, redis_url, "--venue", "coinbase", paths=(COINBASE,))
+    assert body["frames"] == 600
+    assert body["gaps"] == body["crossed"] == body["errors"] == 0
+    assert body["recomputed_equal"] == {"BTCUSD": True, "ETHUSD": True}
+    for symbol in ("BTCUSD", "ETHUSD"):
+        assert body["reports"][symbol]["ingestion"]["book"] == "ok"
+    # The larger of the two is written in parts, each below the broker's limit.
+    assert body["events"]["book_snapshot"] > 4
+
+
+def test_a_book_with_checksums_goes_through_the_whole_path(kafka_url: str, redis_url: str) -> None:
+    body = capture_run(kafka_url, redis_url, "--venue", "kraken", paths=(KRAKEN,))
+    assert body["frames"] == 1_376
+    assert body["events"]["book_delta"] == 1_253
+    assert body["gaps"] == body["crossed"] == body["errors"] == 0
+    assert body["recomputed_equal"] == {"BTCUSD": True}
 
 
 def test_a_store_with_somebody_elses_report_is_refused(kafka_url: str, redis_url: str) -> None:

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Final
 
 from streams.events import DayStats, Event, Kline, Quote, Ticker, Trade
+from streams.venues.base import LateEvent
 from streams.venues.binance.depth import DepthFeed
 from streams.venues.binance.schema import (
     VENUE,
@@ -78,7 +79,7 @@ class SymbolFeed:
             assert self._trade_id is not None
             missing = self._ahead.first() - self._trade_id - 1
             self.market.counts.trades_missing += missing
-            self._given_up.add(self._trade_id + 1, self._trade_id + missing)
+            self._given_up.add(self._trade_id + 1, self._trade_id + missing, now_ms)
             self._trade_id += missing
             events += self._in_turn()
         return events
@@ -138,8 +139,10 @@ class SymbolFeed:
         previous = self._trade_id
         if previous is not None and last <= previous:
             if msg.trade_ms - self._trade_ms <= TRADE_RESTART_MS:
-                if self._given_up.has(last):
-                    counts.late += 1
+                given_up_ms = self._given_up.given_up_ms(last)
+                if given_up_ms is not None:
+                    late_ms = max(0, recv_ms - given_up_ms)
+                    counts.came_late(LateEvent(market.symbol, "trade", last, late_ms))
                 else:
                     counts.trade_duplicates += 1
                 return []

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 from streams.symbols import Listing
-from streams.venues.coinbase import urls
-from streams.venues.coinbase.assembler import CoinbaseAssembler
+from streams.venues.coinbase import legacy, urls
 from streams.venues.coinbase.schema import VENUE
 
 _CHANNEL: Final = re.compile(r'"channel"\s*:\s*"(\w+)"')
@@ -18,15 +17,15 @@ _HEAD: Final = 400
 
 
 class CoinbaseDialect:
-    """`streams.capture.dialects.Dialect` for Coinbase Advanced Trade."""
+    """`streams.capture.dialects.Dialect` for Coinbase Advanced Trade, and the older Exchange feed."""
 
     venue = VENUE
 
     def assembler(
         self, listings: Iterable[Listing], *, infer_instruments: bool
-    ) -> CoinbaseAssembler:
+    ) -> legacy.TapeAssembler:
         """A new assembler."""
-        return CoinbaseAssembler(listings, infer_instruments=infer_instruments)
+        return legacy.TapeAssembler(listings, infer_instruments=infer_instruments)
 
     def symbols_in_address(self, address: str) -> list[str]:
         """None: an address of this venue names no product that is followed."""
@@ -37,7 +36,7 @@ class CoinbaseDialect:
         channel = _CHANNEL.search(frame, 0, _HEAD)
         product = _PRODUCT.search(frame, 0, _HEAD)
         if channel is None:
-            return ("error" if frame.startswith('{"type":"error"') else ""), ""
+            return ("error", "") if frame.startswith('{"type":"error"') else legacy.look(frame)
         return channel[1], product[1] if product else ""
 
     def request_of(self, url: str) -> tuple[Literal["instrument", "snapshot"], str] | None:

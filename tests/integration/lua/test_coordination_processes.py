@@ -17,8 +17,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from agents.coordination.tasks import end
 from lua import Keys
+from tapeline.tasks import end
 from tests.support.redis_process import RedisProcess
 
 META = Keys().meta("X")

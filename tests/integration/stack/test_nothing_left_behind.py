@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import alive, listens
 
 PARENT = """
 import asyncio, json, os
@@ -27,11 +28,6 @@ asyncio.run(main())
 """
 
 
-def open_(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a parent-death signal")
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_no_child_no_port_no_folder(signum: signal.Signals, tmp_path: Path) -> None:
@@ -45,24 +41,15 @@ def test_no_child_no_port_no_folder(signum: signal.Signals, tmp_path: Path) -> N
     with parent:
         assert parent.stdout is not None
         found = json.loads(parent.stdout.readline())
-        assert all(runs(pid) for pid in found["pids"])
+        assert all(alive(pid) for pid in found["pids"])
         parent.send_signal(signum)
         parent.wait(10)
     deadline = time.monotonic() + 3
-    while any(runs(pid) for pid in found["pids"]) and time.monotonic() < deadline:
+    while any(alive(pid) for pid in found["pids"]) and time.monotonic() < deadline:
         time.sleep(0.01)  # init reaps them
-    assert not any(runs(pid) for pid in found["pids"])
+    assert not any(alive(pid) for pid in found["pids"])
     # A process is a zombie as soon as its first thread is; the last one closes the sockets.
-    while any(open_(port) for port in found["ports"]) and time.monotonic() < deadline:
+    while any(listens(port) for port in found["ports"]) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not any(open_(port) for port in found["ports"])
+    assert not any(listens(port) for port in found["ports"])
     assert list(tmp_path.iterdir()) == []
-
-
-def runs(pid: int) -> bool:
-    """Whether it runs; a zombie that nobody has reaped yet does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -230,7 +230,7 @@ async def test_an_unknown_symbol_is_named_and_the_others_go_on(
         written = await read_all(running.settings)
     assert written.kinds("BTCUSDT").count("book_delta") > 2
     assert {*written.kinds("NOPEUSDT")} <= {"feed_status"}, "said before the venue said no"
-    assert "NOPEUSDT" in capsys.readouterr().out
+    assert "NOPEUSDT" in "".join(capsys.readouterr())
 
 
 async def test_no_known_symbol_at_all_ends_it_with_2(kafka_url: str, redis_url: str) -> None:
@@ -277,8 +277,13 @@ async def test_a_topic_recreated_under_the_bridge_is_written_on(
         assert await running.stop() == 0
         written = await read_all(running.settings)
     for symbol in SYMBOLS:
-        seqs = [event.feed.seq for event in written.of(symbol)]
-        assert seqs == [*range(seqs[0], seqs[0] + len(seqs))]
+        # A machine that stood still may have cost it its lease: each token has numbers of its own.
+        by_token: dict[int, list[int]] = {}
+        for event in written.of(symbol):
+            by_token.setdefault(event.feed.token, []).append(event.feed.seq)
+        for seqs in by_token.values():
+            assert seqs == [*range(seqs[0], seqs[0] + len(seqs))]
+        assert all(seqs[0] == 1 for seqs in [*by_token.values()][1:])
         assert written.story(symbol)[-1] == "disconnected:shutdown"
 
 
@@ -323,7 +328,10 @@ async def test_sigterm_flushes_says_goodbye_and_frees_the_leases(
                     if sum(entry["event"] == "feed.granted" for entry in log) == len(SYMBOLS):
                         break
             await until(lambda: sim.state()["requests"].get("/api/v3/depth", 0) >= len(SYMBOLS))
-            await asyncio.sleep(0.5)
+            async with asyncio.timeout(15):
+                so_far = await read_all(settings)
+                while min(len(so_far.of(symbol)) for symbol in SYMBOLS) <= 5:
+                    so_far = await read_all(settings)
             child.send_signal(signal.SIGTERM)
             async with asyncio.timeout(5):
                 log += [json.loads(raw) async for raw in child.stderr]

@@ -179,3 +179,28 @@ async def test_the_broker_of_tapeline_dev_takes_records_too(redis_url: str) -> N
         written = await read_all(running.settings)
     written.assert_in_order()
     assert (written.audit.gaps, written.audit.missing, written.audit.duplicates) == (0, 0, 0)
+
+
+async def test_a_part_that_loses_its_cancellation_ends_all_the_same(
+    kafka_url: str, redis_url: str
+) -> None:
+    """As redis-py loses one on Python 3.11, where it arrives just as a sending ends."""
+    async with live(kafka_url, redis_url) as running:
+        await running.in_sync()
+        leases = running.bridge._leases
+        step, lost = leases.step, asyncio.Event()
+
+        async def loses_one() -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if lost.is_set():
+                    raise
+                lost.set()
+                await step()
+
+        leases.step = loses_one  # type: ignore[method-assign]
+        await running.flowing(0.5)  # the lease is renewed within it
+        async with asyncio.timeout(20):
+            assert await running.stop() == 0
+        assert lost.is_set()

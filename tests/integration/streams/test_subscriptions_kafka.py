@@ -206,14 +206,14 @@ async def test_a_symbol_that_the_venue_does_not_list_is_undone_and_said(
         assert (answer.status, answer.changed) == ("error", False)
         assert "'nasdaq'" in answer.error
         # Another type, and no command at all: the first is answered, both are dead letters.
-        await put(settings, {"v": 1, "command_id": "later", "type": "merged_subscribe"})
+        await put(settings, {"v": 1, "command_id": "later", "type": "set_trading_mode"})
         await put(settings, {"hello": "world"})
         assert (await one(settings, subscribe(BTC))).status == "success", "it goes on"
         assert len(await values_of(settings, topics.dead_letters_of(settings.commands_topic))) == 2
         said = [orjson.loads(v) for v in await values_of(settings, settings.telemetry_topic)]
-        (later,) = [each for each in said if each["command_id"] == "later"]
+        (later,) = [each for each in said if each.get("command_id") == "later"]
         assert later["status"] == "error"
-        assert "'merged_subscribe'; expected subscribe or unsubscribe" in later["error"]
+        assert "'set_trading_mode'; expected one of subscribe, unsubscribe" in later["error"]
 
 
 async def put(settings: Settings, body: dict[str, Any]) -> None:

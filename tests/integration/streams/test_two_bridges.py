@@ -68,6 +68,7 @@ def fenced(events: list[Event]) -> list[Event]:
 
 def assert_whole(written: Written) -> None:
     """Each symbol's trades and books have no hole for a reader that fences and knows ids."""
+    trades = 0
     for symbol in SYMBOLS:
         events = fenced(written.of(symbol))
         tokens = list(dict.fromkeys(event.feed.token for event in events))
@@ -81,11 +82,12 @@ def assert_whole(written: Written) -> None:
             if number > newest:
                 passed.append(number)
                 newest = number
-        assert len(passed) > 5
+        trades += len(passed)
         assert all(after == before + 1 for before, after in pairwise(passed)), symbol
         taken = [event for event in events if event.feed.token == tokens[1]]
         books = [e for e in taken if isinstance(e, BookDelta | BookSnapshot)]
         assert isinstance(books[0], BookSnapshot)
+    assert trades > 5, "of all: one market may be quiet for a while"
 
 
 async def test_a_bridge_that_is_killed_is_replaced_in_time_without_a_hole(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.following import listings_of
+from agents.following import Followed, followed_by
 from streams.commands import Decision, RoutingState
 from streams.symbols import parse_symbols
 
@@ -19,5 +19,6 @@ def test_commands_outweigh_the_worker_s_own_symbols() -> None:
     own = parse_symbols("binance:BTCUSDT,binance:ETHUSDT")
     added = Decision(venue="binance", symbol="SOLUSDT", venue_symbol="SOLUSDT", command_id="a")
     removed = Decision(venue="binance", symbol="ETHUSDT", command_id="b")
-    assert [one.symbol for one in listings_of(own, state(added, removed))] == ["BTCUSDT", "SOLUSDT"]
-    assert listings_of(own, state()) == own
+    found = followed_by(own, state(added, removed))
+    assert [one.symbol for one in found.listings] == ["BTCUSDT", "SOLUSDT"]
+    assert followed_by(own, state()) == Followed(own)

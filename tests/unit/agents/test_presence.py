@@ -13,10 +13,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from agents.coordination import presence as presences
 from agents.coordination.connections import Connections
 from agents.coordination.presence import Presence
-from agents.coordination.tasks import end
 from agents.coordination.view import MISSES, QUIET_MS
 from lua import Keys
 from tapeline.clock import ManualClock
+from tapeline.tasks import end
 from tests.support.coordination import until
 from tests.support.worker import Client, eventually
 

@@ -56,6 +56,28 @@ async def test_what_comes_again_is_refused_by_redis(redis: Client) -> None:
 
 
 @pytest.mark.redis
+async def test_merged_windows_go_by_their_writer_s_token(redis: Client) -> None:
+    """One that has been replaced writes nothing any more, as if fenced."""
+    before, after = copier(redis), copier(redis)
+    for value in (b"a", b"b"):
+        before.put_merged("BTCUSDT", 7, value)
+    before.put_merged("ETHUSDT", 4, b"x")
+    before.put_merged("ETHUSDT", 6, b"y")
+    await before.flush()
+    after.put_merged("BTCUSDT", 9, b"c")
+    await after.flush()
+    before.put_merged("BTCUSDT", 7, b"late")
+    await before.flush()
+    found = await redis.xrange("merged:BTCUSDT")
+    assert [(entry.decode(), fields[b"merged"]) for entry, fields in found] == [
+        ("7-1", b"a"),
+        ("7-2", b"b"),
+        ("9-1", b"c"),
+    ]
+    assert [entry for entry, _ in await redis.xrange("merged:ETHUSDT")] == [b"4-1", b"6-1"]
+
+
+@pytest.mark.redis
 async def test_a_stream_is_capped(redis: Client) -> None:
     """About: Redis drops whole nodes of its list."""
     streams = copier(redis, 100)

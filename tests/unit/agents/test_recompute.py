@@ -16,7 +16,7 @@ from agents.recompute import MISSING, Difference, Recomputation, differences, re
 from agents.timeline import Plan, Timeline
 from tables.parameters import Parameters
 from tables.report import Report, encode_report
-from tests.support.tape import SYMBOL, VENUE, random_tape
+from tests.support.tape import SYMBOL, VENUE, interleaved, random_tape
 
 WHOLE = 1 << 30
 RECORDS = random_tape(12, 400).records
@@ -32,6 +32,35 @@ def published(at: int) -> Report:
         if r.source.slow and r.source.slow.offset < r.source.fast.offset
     ]
     return reports[at]
+
+
+def of_three_venues() -> tuple[Report, list[tuple[int, bytes]]]:
+    """The last report of three venues' records, and those."""
+    names = (VENUE, "kraken", "coinbase")
+    tapes = [
+        random_tape(n, 150, venue=venue, quote_currency="USD") for n, venue in enumerate(names)
+    ]
+    records = interleaved(7, *tapes)
+    timeline = Timeline(SYMBOL, VENUE, Plan(node_id="a"), others=names[1:])
+    return [*timeline.feed(records)][-1], records
+
+
+def test_the_venues_are_made_again_too() -> None:
+    """Which they are is in the report; what they say is in the records."""
+    report, records = of_three_venues()
+    assert report.venues is not None
+    assert sum(each.age_ms is not None for each in report.venues.by_venue.values()) == 3
+    again = recompute(report, records, Parameters())
+    assert encode_report(again, WHOLE) == encode_report(report, WHOLE)
+
+
+def test_a_record_of_another_venue_that_is_missing_shows() -> None:
+    report, records = of_three_venues()
+    lost = next(r for r in records[100:] if b'"venue":"kraken"' in r[1])
+    again = recompute(report, [r for r in records if r is not lost], Parameters())
+    paths = {each.path for each in differences(body(report), body(again))}
+    assert "venues.by_venue.kraken.gaps" in paths
+    assert all(path.startswith("venues.") for path in paths)
 
 
 def body(report: Report) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from agents.ledger import CommitLedger
 from agents.shards import TOPIC_EPOCH_SHIFT, Misrouted, Shards
-from streams.symbols import parse_symbols
+from streams.symbols import Listing, parse_symbols
 from streams.topics import partition_of
 from tables.changelog import Checkpoint, decode_checkpoint, encode_checkpoint
 from tables.parameters import Parameters
@@ -341,3 +341,62 @@ def test_a_list_before_any_assignment_is_the_whole_list() -> None:
     made.relist(parse_symbols("binance:SOLUSDT"))
     made.assign({*range(PARTITIONS)}, [])
     assert made.symbols() == ["SOLUSDT"]
+
+
+def test_another_venue_of_a_symbol_that_is_here_is_told_of_at_once() -> None:
+    made = of_two_venues("binance")
+    made.assign({HOME}, [])
+    assert made.follow([Listing("kraken", "BTCUSDT", "BTCUSDT")]) == []
+    engine = made.engine("BTCUSDT")
+    assert engine is not None
+    assert list(engine.fast_report(0).venues.by_venue) == ["binance", "kraken"]
+
+
+def of_two_venues(*venues: str) -> Shards:
+    listings = [Listing(venue, "BTCUSDT", "BTCUSDT") for venue in venues]
+    return Shards(listings, PARTITIONS, Parameters(), CommitLedger())
+
+
+def test_the_first_venue_listed_is_the_primary_one_and_the_report_tells_of_all() -> None:
+    one = of_two_venues("binance", "kraken")
+    one.assign({HOME}, [])
+    one.apply(batch(HOME, raws(opened())))
+    engine = one.engine("BTCUSDT")
+    assert engine is not None
+    assert engine.fast_report(0).venue == "binance"
+    assert list(engine.fast_report(0).venues.by_venue) == ["binance", "kraken"]
+
+
+def test_which_other_venues_are_listed_is_no_part_of_a_checkpoint() -> None:
+    """They come and go without a rebuild; another primary venue is another market."""
+    one = of_two_venues("binance", "kraken")
+    one.assign({HOME}, [])
+    one.apply(batch(HOME, raws(opened())))
+    one.apply(batch(HOME, raws(later(Tape(venue="kraken"), 2))))
+    kept = one.checkpoint("BTCUSDT", 3)
+    for venues, offset in (
+        (("binance", "kraken"), 3),
+        (("binance",), 3),
+        (("binance", "coinbase", "kraken"), 3),
+        (("kraken", "binance"), -1),
+    ):
+        other = of_two_venues(*venues)
+        other.assign({HOME}, [kept])
+        engine = other.engine("BTCUSDT")
+        assert engine is not None
+        assert engine.applied == offset
+        assert list(engine.fast_report(0).venues.by_venue) == list(venues)
+    other = of_two_venues("binance", "coinbase", "kraken")
+    other.assign({HOME}, [kept])
+    shown = other.engine("BTCUSDT").fast_report(0).venues.by_venue  # type: ignore[union-attr]
+    assert {name: each.state for name, each in shown.items()} == {
+        "binance": "ok", "coinbase": "none", "kraken": "ok",
+    }  # fmt: skip
+
+
+def later(tape: Tape, offset: int) -> Tape:
+    """A book of that venue, at offsets from this one on."""
+    tape.instrument()
+    tape.snapshot([(10, 1)], [(12, 1)])
+    tape.records = [(offset + n, raw) for n, (_, raw) in enumerate(tape.records)]
+    return tape

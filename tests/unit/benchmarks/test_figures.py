@@ -83,14 +83,17 @@ def test_metrics_are_added_up_over_their_labels() -> None:
 
 
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
-    page = f"before\n{docs.BEGIN}\nold\n{docs.END}\nafter\n"
-    assert docs.replaced(page, "new") == f"before\n{docs.BEGIN}\n\nnew\n\n{docs.END}\nafter\n"
+    page = f"before\n{docs.BEGIN}\n### A\nold\n\n### B\nkept\n{docs.END}\nafter\n"
+    assert docs.replaced(page, "### A\nnew\n\n### C\nmore") == (
+        f"before\n{docs.BEGIN}\n\n### A\nnew\n\n### B\nkept\n\n### C\nmore\n\n{docs.END}\nafter\n"
+    )
     with pytest.raises(ValueError, match="needs the lines"):
         docs.replaced("no markers", "new")
 
 
-def test_the_page_has_the_markers() -> None:
-    assert docs.replaced(docs.PAGE.read_text(encoding="utf-8"), "")
+def test_without_a_newer_result_the_page_stays_as_it_is() -> None:
+    page = docs.PAGE.read_text(encoding="utf-8")
+    assert docs.replaced(page, "") == page
 
 
 def test_the_picture_is_whole_and_says_its_figures() -> None:

@@ -26,6 +26,12 @@ def test_names_without_a_cluster_are_those_of_the_contract() -> None:
     )
     assert keys.node("n1") == "nt:node:n1"
     assert keys.nodes() == "nt:nodes"
+    assert keys.node_stats("n1") == "nt:node:n1:stats"
+    assert keys.bridge("b1") == "nt:bridge:b1"
+    assert keys.bridges() == "nt:bridges"
+    assert keys.starts("worker", "n1") == "nt:starts:worker:n1"
+    assert keys.feed_minutes("kraken", "BTCUSD") == "nt:feed:minutes:kraken:BTCUSD"
+    assert keys.merged("BTCUSD") == "merged:BTCUSD"
     assert keys.topic_epoch("md.events.v1") == "nt:topic:epoch:md.events.v1"
     assert keys.events("BTCUSDT") == "events:BTCUSDT"
 
@@ -48,6 +54,14 @@ def test_in_a_cluster_all_keys_of_a_symbol_share_a_slot() -> None:
 def test_in_a_cluster_the_keys_of_a_heartbeat_share_a_slot() -> None:
     keys = Keys(cluster=True)
     assert key_slot(keys.node("n1").encode()) == key_slot(keys.nodes().encode())
+
+
+@pytest.mark.parametrize("cluster", [False, True])
+def test_a_node_s_other_keys_are_no_heartbeat(cluster: bool) -> None:
+    keys = Keys(cluster=cluster)
+    assert keys.node_of(keys.node("n.1-a_b")) == "n.1-a_b"
+    others = (keys.node_stats("n1"), keys.nodes(), keys.bridge("n1"), "n1", "")
+    assert [keys.node_of(key) for key in others] == [""] * 5
 
 
 @pytest.mark.parametrize("cluster", [False, True])

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from serving.reader import reader_client
-from tests.support.redis_process import BINARIES, RedisProcess
+from tests.support.redis_process import RedisProcess, running_server
 
 
 @pytest.fixture
@@ -22,11 +22,5 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[RedisProcess]:
     """A server of the test's own: paused, resumed and killed at will."""
-    binary = next(filter(None, (find() for find in BINARIES.values())), None)
-    if binary is None:
-        pytest.skip("no redis-server and no valkey-server on this machine")
-    process = RedisProcess(binary, tmp_path)
-    process.start()
-    yield process
-    process.resume()
-    process.kill()
+    with running_server(tmp_path) as process:
+        yield process

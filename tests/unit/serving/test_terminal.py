@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from redis.asyncio import Redis
 
-from serving.api import create_api
+from serving.app import create_api
 from serving.reader import StoreUnavailable, aged, reader_client
 from serving.terminal import one_line, run_report, with_age
 from tapeline.config import Settings, load_settings
@@ -147,7 +147,8 @@ async def test_without_a_redis_the_reader_on_this_machine_is_asked(
     """As in the second terminal beside `tapeline dev`; the report is the same bytes."""
     payload = stored(seq=3, now_ms=now_ms())
     await redis.set("report:BTCUSDT", payload)
-    config = uvicorn.Config(create_api(load_settings({}), redis), port=0, log_config=None)
+    settings = load_settings({"NT_ACCESS_LOG": "false"})
+    config = uvicorn.Config(create_api(settings, redis), port=0, log_config=None)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as sock:
         settings = load_settings({"NT_SERVE_PORT": str(sock.getsockname()[1])})

@@ -12,12 +12,13 @@ import pytest
 
 from streams import bridge as bridge_module
 from streams import kafka_writer
-from streams.bridge import Bridge, run_bridge
+from streams.bridge import Bridge
+from streams.bridge_process import run_bridge
 from streams.events import decode
-from streams.sources import Sink, SourceCounts
+from streams.sources import RefusedFrame, Sink, SourceCounts
 from streams.topics import partition_of
 from tapeline.config import load_settings
-from tapeline.errors import ConfigError
+from tapeline.errors import ConfigError, FrameError
 from tests.support.bridge import (
     NOW_MS,
     VENUE,
@@ -350,6 +351,27 @@ async def test_a_gap_of_the_venue_goes_to_the_log_and_the_topic(
             lambda: any(getattr(e, "reason", "") == "sequence" for e in written(broker, BTC))
         )
         assert r.bridge.feeds[VENUE].told == []
+
+
+async def rubbish(source: FakeSource, sink: Sink) -> None:
+    for n in range(1_000):
+        refused = RefusedFrame(f"rubbish {n}", FrameError("no dialect"), NOW_MS, "c1", n)
+        sink.frame_refused(VENUE, refused)
+    await trading(source, sink)
+
+
+async def test_rubbish_that_can_not_be_kept_holds_nothing_up(
+    broker: FakeBroker, scripts: FakeScripts
+) -> None:
+    """No broker takes letters here: records flow all the same, and what is not kept is counted."""
+    async with running(FakeSource(rubbish)) as r:
+        await r.until(lambda: len(written(broker, ETH)) >= 4)
+        _, text = await r.get("/metrics")
+        assert 'dead_letters_dropped_total{reason="rate",venue="fake"} 950.0' in text
+        assert "tapeline_bridge_dead_letters_waiting 50.0" in text
+        r.bridge.stop()
+        assert await r.ended() == 0
+        assert r.bridge.letters.queue.dropped[VENUE, "shutdown"] == 50
 
 
 @pytest.mark.parametrize("missing", ["kafka_url", "redis_url", "symbols"])

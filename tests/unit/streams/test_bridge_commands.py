@@ -90,10 +90,13 @@ class FakeLog:
         self.written = [w for w in self.written if w[0] != "control.commands.v1"]
         self.put(*undone)
 
-    def answers(self) -> list[dict[str, Any]]:
+    def told(self) -> list[dict[str, Any]]:
         return [
             orjson.loads(v or b"") for topic, _, v in self.written if topic == "ops.telemetry.v1"
         ]
+
+    def answers(self) -> list[dict[str, Any]]:
+        return [one for one in self.told() if one["event"] == "command.acknowledged"]
 
     def state(self) -> RoutingState:
         newest = [v for topic, _, v in self.written if topic == "control.routing.v1"][-1]
@@ -155,7 +158,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> FakeScripts:
     monkeypatch.setattr(bridge_module, "Scripts", lambda *_: made)
     monkeypatch.setattr(subscriptions, "ControlLog", FakeLog)
     monkeypatch.setattr(
-        bridge_module, "socket_sources", lambda _, listings, __: [FakeSockets(listings)]
+        bridge_module, "socket_sources", lambda _, listings, *__, **___: [FakeSockets(listings)]
     )
     return made
 
@@ -308,7 +311,7 @@ async def test_what_is_no_command_goes_to_the_dead_letters(
     broker: FakeBroker, scripts: FakeScripts
 ) -> None:
     async with running() as r:
-        r.log.put(b"{", command("merged_subscribe", BTC, "m"))
+        r.log.put(b"{", command("set_trading_mode", BTC, "m"))
         letters = [value for topic, _, value in r.log.written if topic.endswith(".dlq")]
         assert letters == r.log.commands
         (answer,) = r.log.answers()

@@ -18,6 +18,7 @@ from streams.commands import (
     decode_state,
     encode,
 )
+from streams.merged import Merge
 from streams.routing import ANSWERS_MAX, Routing
 from streams.symbols import Listing
 
@@ -196,7 +197,10 @@ def test_what_can_not_be_followed_is_refused_by_name(more: dict[str, str], said:
         (body("subscribe", "sol usdt"), "$.symbol"),
         (body("subscribe", "SOLUSDT", venue="Binance!"), "$.venue"),
         (body("subscribe", "SOLUSDT", venue=7), "$.venue"),
-        (body("set_trading_mode", "SOLUSDT"), "'set_trading_mode'; expected subscribe or unsub"),
+        (
+            body("set_trading_mode", "SOLUSDT"),
+            "'set_trading_mode'; expected one of subscribe, unsub",
+        ),
         (body("subscribe", "SOLUSDT", command_id=5), "$.command_id"),
         (body("subscribe", "SOLUSDT", "x" * 129), "$.command_id"),
     ],
@@ -367,3 +371,81 @@ def test_an_answer_can_be_told_from_other_telemetry() -> None:
     assert decode_acknowledgement(encode(other)) is None
     assert decode_acknowledgement(b'{"event":"book.resync"}') is None
     assert decode_acknowledgement(None) is None
+
+
+# --- merged windows ---------------------------------------------------------------------------------
+
+BTCUSD = (Listing("coinbase", "BTC-USD", "BTCUSD"), Listing("kraken", "BTC/USD", "BTCUSD"))
+
+
+def merging(log: Log, symbol: str = "BTCUSD", command_id: str = "m1", **more: Any) -> Answer:
+    wish = {"v": 1, "type": "merged_subscribe", "command_id": command_id, "symbol": symbol}
+    (answer,) = log.send(orjson.dumps(wish | {"kinds": ["trade"]} | more))
+    return answer
+
+
+def unmerging(log: Log, command_id: str = "u1", **more: Any) -> Answer:
+    wish = {"v": 1, "type": "merged_unsubscribe", "command_id": command_id, "symbol": "BTCUSD"}
+    (answer,) = log.send(orjson.dumps(wish | more))
+    return answer
+
+
+def test_windows_are_merged_of_all_venues_that_list_the_symbol() -> None:
+    log = Log(BTC, *BTCUSD)
+    answer = merging(log, kinds=["trade", "ticker"])
+    assert (answer.status, answer.changed, answer.routing_version) == ("success", True, 2)
+    assert (answer.type, answer.venue, answer.symbol) == ("merged_subscribe", "", "BTCUSD")
+    assert list(log.routing.merges.values()) == [
+        Merge("BTCUSD", kind, ("coinbase", "kraken"), 10.0, 1000) for kind in ("trade", "ticker")
+    ]
+    again = merging(log, command_id="m2", venues=["kraken", "coinbase"])
+    assert (again.status, again.changed, again.routing_version) == ("success", False, 2)
+    assert merging(log, window_s=3.0) == answer  # the same id
+
+
+def test_windows_are_kept_and_go_on_after_a_restart() -> None:
+    log = Log(BTC, *BTCUSD)
+    merging(log, window_s=0.5, max_events=7)
+    assert log.restarted(kept(log.routing)).merges == log.routing.merges
+    assert unmerging(log, kinds=["ticker"]).changed is False
+    assert unmerging(log, "u2").changed
+    assert log.restarted(kept(log.routing)).merges == {}
+
+
+def test_what_is_merged_in_another_way_is_another_s() -> None:
+    log = Log(BTC, *BTCUSD)
+    merging(log)
+    answer = merging(log, command_id="m2", window_s=2.0)
+    assert answer.status == "error"
+    assert "merged already (coinbase, kraken, 10 s, 1000 events)" in answer.error
+    assert log.routing.merges["BTCUSD", "trade"].window_s == 10.0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"symbol": "BTCUSDT"}, "two or more that list it; BTCUSDT is followed at binance"),
+        ({"symbol": "XRPUSD"}, "XRPUSD is followed at none"),
+        ({"venues": ["kraken"]}, "venues is ['kraken']; expected two or more"),
+        ({"venues": ["kraken", "binance"]}, "BTCUSD is followed at coinbase, kraken"),
+        ({"kinds": []}, "kinds is []; expected some of book_delta, book_snapshot"),
+        ({"kinds": ["feed_status"]}, "kinds is 'feed_status'; expected some of"),
+    ],
+)
+def test_what_can_not_be_merged_is_refused_by_name(more: dict[str, Any], said: str) -> None:
+    log = Log(BTC, *BTCUSD)
+    answer = merging(log, **more)
+    assert (answer.status, answer.changed) == ("error", False)
+    assert said in answer.error
+    assert log.routing.version == 1
+    assert not log.routing.merges
+
+
+@pytest.mark.parametrize(
+    "more", [{"window_s": 0}, {"window_s": 9e9}, {"max_events": 0}, {"max_events": 1e6}]
+)
+def test_a_window_out_of_range_is_no_command(more: dict[str, Any]) -> None:
+    log = Log(BTC, *BTCUSD)
+    answer = merging(log, **more)
+    assert answer.status == "error"
+    assert "Expected" in answer.error

@@ -17,6 +17,7 @@ from streams.backoff import Timing
 from streams.events import Event, FeedStatus
 from streams.rest import Reply, RestClient
 from streams.sockets import SocketSource
+from streams.sources import RefusedFrame
 from streams.symbols import Listing
 from streams.venues.base import HttpRequest
 from tapeline.clock import SystemClock
@@ -82,6 +83,7 @@ class Sink:
         self.events: list[Event] = []
         self.ticks: list[bool] = []
         self.refused: list[str] = []
+        self.letters: list[RefusedFrame] = []
         self.changed = asyncio.Event()
 
     def accept(self, venue: str, events: Iterable[Event]) -> None:
@@ -96,6 +98,10 @@ class Sink:
     def unlisted(self, venue: str, symbol: str) -> None:
         self.refused.append(symbol)
         self.changed.set()
+
+    def frame_refused(self, venue: str, refused: RefusedFrame) -> None:
+        assert venue == VENUE
+        self.letters.append(refused)
 
     async def ready(self, venue: str) -> None: ...
 
@@ -411,6 +417,8 @@ async def test_a_frame_that_is_not_the_dialect_is_counted_and_the_socket_kept() 
         await b.until(lambda: "event" in b.sink.said)
         assert b.source.counts.errors == 2
         assert len(b.venue.clients) == 1
+        told = [(each.raw, each.conn, each.frame) for each in b.sink.letters]
+        assert told == [('{"bad":1}', "c1", 1), ('{"bad":1}', "c1", 2)]
 
 
 async def test_a_fault_of_ours_begins_again_with_a_new_socket() -> None:
@@ -452,6 +460,7 @@ async def test_a_reply_that_is_not_the_dialect_is_counted() -> None:
     setup = asking(HttpRequest("instrument", "/info"))
     async with bench(FAST, Reply(200, b"bad", 0), setup=setup) as b:
         await b.until(lambda: b.source.counts.errors == 1)
+        assert [(each.raw, each.path) for each in b.sink.letters] == [(b"bad", "/info")]
 
 
 async def test_requests_of_a_lost_connection_are_dropped() -> None:

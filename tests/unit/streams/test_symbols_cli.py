@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -16,8 +17,10 @@ from streams.commands import (
     Acknowledgement,
     Command,
     Decision,
+    MergeCommand,
     RoutingState,
 )
+from streams.merged import Merge
 from streams.symbols import Listing
 from streams.symbols_cli import keys_of, listings_of, named_symbol
 from tapeline.errors import ConfigError, TopicError
@@ -34,7 +37,9 @@ STATE = RoutingState(
 )
 
 
-def answer_to(command: Command, error: str = "", *, changed: bool = True) -> Acknowledgement:
+def answer_to(
+    command: Command | MergeCommand, error: str = "", *, changed: bool = True
+) -> Acknowledgement:
     return Acknowledgement(
         v=1,
         event=ACKNOWLEDGED,
@@ -59,14 +64,14 @@ class FakeClient:
         self.kept: RoutingState | None = STATE
         self.answers: dict[str, str | None] = {}
         self.changed = True
-        self.sent: list[Command] = []
+        self.sent: list[Command | MergeCommand] = []
         self.timeout_s = 0.0
 
     async def state(self) -> RoutingState | None:
         return self.kept
 
     async def send(
-        self, commands: Iterable[Command], timeout_s: float
+        self, commands: Iterable[Command | MergeCommand], timeout_s: float
     ) -> dict[str, Acknowledgement]:
         self.timeout_s = timeout_s
         self.sent += commands
@@ -177,11 +182,11 @@ def test_list_says_who_has_asked_for_what(client: FakeClient) -> None:
     assert "BTC/USD" in out
 
 
-def test_list_without_any_bridge_so_far_ends_with_3(client: FakeClient) -> None:
+def test_list_before_the_first_command_ends_with_3(client: FakeClient) -> None:
     client.kept = None
     code, _, err = run("list")
     assert code == 3
-    assert "no bridge has said" in err
+    assert "no bridge has kept yet" in err
 
 
 @pytest.mark.parametrize(
@@ -193,7 +198,7 @@ def test_list_without_any_bridge_so_far_ends_with_3(client: FakeClient) -> None:
         (("add", ""), "VENUE:SYMBOL is ''; expected VENUE"),
         (("add", "binance:A,binance:B"), "'binance:A,binance:B'; expected VENUE"),
         (("add", "nasdaq:AAPL"), "VENUE is 'nasdaq'; expected a venue out of"),
-        (("add", "binance:A>X", "binance:B>X"), "X is there twice"),
+        (("add", "binance:A>X", "binance:B>X"), "binance has X twice"),
         (("remove", "btc/usd"), "SYMBOL is 'btc/usd'; expected a canonical symbol such as"),
         (("remove", ":BTCUSDT"), "SYMBOL is ':BTCUSDT'; expected a canonical symbol"),
         (("remove", "nasdaq:AAPL"), "SYMBOL is 'nasdaq'; expected a venue out of"),
@@ -239,3 +244,66 @@ def test_arguments_are_read_once_each() -> None:
     assert keys_of([("", "BTCUSDT"), ("binance", "BTCUSDT")], STATE) == [("binance", "BTCUSDT")]
     with pytest.raises(ConfigError):
         named_symbol("")
+
+
+# --- merged windows ---------------------------------------------------------------------------------
+
+
+def test_merge_sends_one_command_and_says_what_became_of_it(client: FakeClient) -> None:
+    code, out, _ = run(
+        *("merge", "BTCUSD", "--kind", "trade", "--kind", "ticker", "--venue", "kraken"),
+        *("--venue", "coinbase", "--window-s", "2.5", "--max-events", "50"),
+    )
+    assert (code, out) == (0, "BTCUSD trade ticker: merged (routing version 8)\n")
+    (sent,) = client.sent
+    assert isinstance(sent, MergeCommand)
+    assert (sent.type, sent.symbol, sent.kinds) == (
+        "merged_subscribe",
+        "BTCUSD",
+        ["trade", "ticker"],
+    )
+    assert (sent.venues, sent.window_s, sent.max_events) == (["kraken", "coinbase"], 2.5, 50)
+
+
+def test_unmerge_names_all_kinds_by_naming_none(client: FakeClient) -> None:
+    code, out, _ = run("unmerge", "BTCUSD")
+    assert (code, out) == (0, "BTCUSD: merged no more (routing version 8)\n")
+    (sent,) = client.sent
+    assert isinstance(sent, MergeCommand)
+    assert (sent.type, sent.kinds) == ("merged_unsubscribe", [])
+
+
+def test_what_is_merged_is_listed(client: FakeClient) -> None:
+    client.kept = msgspec.structs.replace(
+        STATE, merges=[Merge("BTCUSD", "trade", ("binance", "kraken"), 2.5, 50)]
+    )
+    _, out, _ = run("list", "--json")
+    assert json.loads(out)["merges"] == [
+        {
+            "symbol": "BTCUSD",
+            "kind": "trade",
+            "venues": ["binance", "kraken"],
+            "window_s": 2.5,
+            "max_events": 50,
+        }
+    ]
+    _, out, _ = run("list")
+    assert "merged: BTCUSD trade of binance, kraken, windows of 2.5 s or 50 events" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("merge", "btc usd", "--kind", "trade"), "SYMBOL is 'btc usd'; expected a canonical"),
+        (("merge", "BTCUSD", "--kind", "trades"), "--kind is 'trades'; expected one of book_delta"),
+        (("merge", "BTCUSD", "--kind", "trade", "--venue", "nyse"), "--venue is 'nyse'"),
+        (("unmerge", "BTCUSD", "--kind", "x"), "--kind is 'x'"),
+    ],
+)
+def test_a_merge_that_can_not_be_right_ends_it_with_2(
+    client: FakeClient, argv: tuple[str, ...], said: str
+) -> None:
+    code, _, err = run(*argv)
+    assert code == 2
+    assert said in err
+    assert client.sent == []

@@ -10,6 +10,7 @@ import pytest
 
 from streams.events import BookDelta, Event, FeedStatus, decode
 from streams.feeds import Feeds, OutRecord
+from streams.sources import RefusedFrame
 from streams.tape_source import TapeSource
 from tapeline.errors import ConfigError
 
@@ -72,6 +73,9 @@ class Sink:
         self.records += self.feeds.tick(now_ms, live=live)
 
     def unlisted(self, venue: str, symbol: str) -> None:
+        raise AssertionError
+
+    def frame_refused(self, venue: str, refused: RefusedFrame) -> None:
         raise AssertionError
 
     async def ready(self, venue: str) -> None:

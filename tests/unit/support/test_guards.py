@@ -150,6 +150,67 @@ def test_a_hung_test_is_ended(pytester: pytest.Pytester, monkeypatch: pytest.Mon
     outcome.stdout.fnmatch_lines(["*Timeout*0.4*"])
 
 
+HANGS = """
+import asyncio
+import time
+
+
+def busy_for(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+async def test_whose_timeout_hits_another():
+    # The timeout is raised in a callback, and the loop keeps what callbacks raise to itself.
+    asyncio.get_running_loop().call_soon(busy_for, 0.6)
+    await asyncio.Event().wait()
+
+
+def test_after_it():
+    pass
+"""
+
+STUCK = """
+import signal
+import threading
+
+
+def test_that_python_never_gets_back_from():
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGALRM, signal.SIGUSR2))
+    threading.Event().wait()
+"""
+
+
+def run_hung(pytester: pytest.Pytester, code: str) -> pytest.RunResult:
+    pytester.makeini(CONFIG)
+    pytester.makeconftest(
+        "from tests.support import guards\nguards.LIMIT_S = 0.2\nguards._HUNG_S = 0.2\n"
+        "guards._AGAIN_S = 0.4\nguards._ATTEMPTS = 2"
+    )
+    pytester.makepyfile(code)
+    return pytester.runpytest_subprocess("-p", "tests.support.guards", "-p", "no:valkey")
+
+
+@pytest.mark.slow
+def test_a_test_whose_timeout_was_swallowed_is_ended(pytester: pytest.Pytester) -> None:
+    outcome = run_hung(pytester, HANGS)
+    outcome.assert_outcomes(failed=1, errors=1, passed=1)  # the error: it left its task
+    outcome.stdout.fnmatch_lines(["*hung: its timeout has not ended it*"])
+    assert "ending it again (1/2)" in outcome.stderr.str()
+
+
+@pytest.mark.slow
+def test_a_run_that_can_not_be_got_out_of_a_test_ends_and_says_where(
+    pytester: pytest.Pytester,
+) -> None:
+    outcome = run_hung(pytester, STUCK)
+    assert outcome.ret == 1
+    said = outcome.stderr.str()
+    assert "test_that_python_never_gets_back_from can't be ended" in said
+    assert "in wait" in said
+
+
 @pytest.mark.parametrize(
     ("host", "local"),
     [

@@ -29,6 +29,7 @@ COMMITTED = Path(__file__).parents[3] / "docs" / "schemas"
 
 RECORDS = (GOLDEN / "events-v1.jsonl").read_bytes().splitlines()
 REPORTS = (GOLDEN / "reports-1.1.jsonl").read_bytes().splitlines()
+BEFORE_VENUES = (GOLDEN / "reports-1.1-before-venues.jsonl").read_bytes().splitlines()
 
 
 def test_every_golden_record_decodes_and_comes_back_byte_for_byte() -> None:
@@ -39,9 +40,19 @@ def test_every_golden_record_decodes_and_comes_back_byte_for_byte() -> None:
 
 
 def test_every_golden_report_decodes_and_comes_back_byte_for_byte() -> None:
-    """Empty, whole, with a gap, and split."""
+    """Empty, whole, with a gap, split, and of four venues."""
     for raw in REPORTS:
         assert msgspec.json.encode(decode_report(raw)) == raw
+
+
+def test_reports_from_before_the_venues_are_read_and_all_else_in_them_stands() -> None:
+    """An addition changed nothing that was there."""
+    assert BEFORE_VENUES
+    for before, now in zip(BEFORE_VENUES, REPORTS, strict=False):
+        old = decode_report(before)
+        assert old.venues is None
+        assert msgspec.json.encode(old).replace(b'"venues":null,', b"") == before
+        assert msgspec.structs.replace(decode_report(now), venues=None) == old
 
 
 def test_the_golden_records_still_give_the_golden_report() -> None:
@@ -94,7 +105,7 @@ def test_golden_files_are_valid_against_the_schemas() -> None:
     reports = jsonschema.Draft202012Validator(schemas()["report-1.1.json"])
     for raw in RECORDS:
         records.validate(json.loads(raw))
-    for raw in REPORTS:
+    for raw in (*REPORTS, *BEFORE_VENUES):
         reports.validate(json.loads(raw))
     unstamped = json.loads(RECORDS[0])
     del unstamped["feed"]

@@ -71,7 +71,9 @@ def lively(seed: int, steps: int) -> Tape:
     for _ in range(steps):
         tape.wait(rng.choice([0, 0, 1, 5, 40, 400]))
         dice = rng.random()
-        if dice < 0.75:
+        if dice < 0.2:
+            tape.quote(mid - rng.randint(1, 9), mid + rng.randint(1, 9), seq=rng.choice([None, 7]))
+        elif dice < 0.75:
             sizes = [0, 0, rng.randint(1, 3_000), rng.randint(1, 3_000), 900_000]
             bids = [(mid - rng.randint(1, 60), rng.choice(sizes)) for _ in range(rng.randint(0, 5))]
             asks = [(mid + rng.randint(1, 60), rng.choice(sizes)) for _ in range(rng.randint(0, 5))]
@@ -86,6 +88,8 @@ def lively(seed: int, steps: int) -> Tape:
             tape.snapshot(
                 [(mid - 1 - n, 2_000) for n in range(12)], [(mid + 1 + n, 2_000) for n in range(12)]
             )
+        elif dice < 0.975:
+            tape.day(mid)
         elif dice < 0.98:
             tape.seq += 1  # a hole
         elif dice < 0.99:
@@ -119,13 +123,15 @@ EDITS = st.lists(
 
 @built
 @settings(deadline=None)
-@given(EDITS, st.sampled_from(["replace", "insert", "delete", "cut"]))
-def test_it_reads_as_the_decoder_does(edits: list[tuple[int, int]], how: str) -> None:
+@given(EDITS, st.sampled_from(["replace", "insert", "delete", "cut"]), st.booleans())
+def test_it_reads_as_the_decoder_does(edits: list[tuple[int, int]], how: str, quote: bool) -> None:
     """A record with bytes changed at random is taken, or refused, as without it."""
     tape = opened(levels=5)
     tape.wait(3)
     raw = bytearray(
-        tape.delta(
+        tape.quote(5_999_998, 2**62, seq=4)
+        if quote
+        else tape.delta(
             [(5_999_998, 44), (5_999_990, 0)], [(6_000_007, 2**62)], seq=9_007_199_254_740_991
         )
     )
@@ -175,6 +181,54 @@ def test_what_is_not_quite_a_bridges_delta(was: bytes, then: bytes) -> None:
     tape.records[-1] = (tape.records[-1][0], raw.replace(was, then, 1))
     tape.delta([(5_999_997, 1)])
     both(tape.records, 10)
+
+
+@built
+@pytest.mark.parametrize(
+    ("was", "then"),
+    [
+        (b'"bid_px":5999999', b'"bid_px":0'),
+        (b'"bid_px":5999999', b'"bid_px":4611686018427387905'),
+        (b'"bid_px":5999999', b'"bid_px":5999999.0'),
+        (b'"ask_sz":', b'"ask_sz":-'),
+        (b'"ask_sz":', b'"bid_sz":'),
+        (b'"ask_px":', b'"day":1,"ask_px":'),
+        (b'"quote":', b'"day":null,"quote":'),
+        (b'"px_e":-2', b'"px_e":-1'),
+        (b'"px_e":-2', b'"px_e":-19'),
+        (b'"sz_e":-5', b'"sz_e":-18'),
+        (b'"ask_px":6000001', b'"ask_px":0'),
+        (b'"v":1', b'"v":2'),
+        (b'"token":7', b'"token":6'),
+        (b"}}", b"}} "),
+        (b"}}", b"}}}"),
+        (b"}}", b"}"),
+    ],
+)
+def test_what_is_not_quite_a_bridges_quote(was: bytes, then: bytes) -> None:
+    """Likewise; and the quote before it stands, where it is refused."""
+    tape = opened(levels=5)
+    tape.quote(5_999_998, 6_000_002)
+    raw = tape.quote(5_999_999, 6_000_001)
+    assert was in raw
+    at = raw.rindex(was)
+    tape.records[-1] = (tape.records[-1][0], raw[:at] + then + raw[at + len(was) :])
+    tape.delta([(5_999_997, 1)])
+    both(tape.records, 10)
+
+
+@built
+def test_the_newest_quote_is_what_is_left() -> None:
+    """Of a run of several, with changes of the book between them and a record that fails behind."""
+    tape = opened(levels=5)
+    for n in range(4):
+        tape.wait(1).quote(5_999_990 + n, 6_000_010, seq=n)
+        tape.delta([(5_999_900, n)])
+    tape.raw(b"{}")
+    one = both(tape.records, 100)
+    assert one.quote is not None
+    assert one.quote.quote is not None
+    assert (one.quote.quote.bid_px, one.quote.seq) == (5_999_993, 3)
 
 
 @built
@@ -247,9 +301,11 @@ def test_it_takes_what_a_bridge_writes() -> None:
     tape = opened()
     for n in range(20):
         tape.wait(1).delta([(5_999_990 - n, 5)], seq=None)
+        if n % 2:
+            tape.quote(5_999_999, 6_000_001, seq=n)
     one = Engine(SYMBOL, VENUE)
     one.apply(tape.records)
-    assert one.lane_taken == 20
+    assert (one.lane_taken, one.lane_quotes) == (30, 10)
 
 
 def test_a_record_begins_as_is_said() -> None:

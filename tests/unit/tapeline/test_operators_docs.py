@@ -26,6 +26,7 @@ ANCHORS = (
     "lease-conflicts", "heartbeat-failures", "excessive-rebalancing", "symbol-without-a-writer",
     "ownership-differences", "node-spared-or-evicted", "slow-cycle-lagging",
     "reports-not-generated", "venue-or-key-rejected",
+    "no-bridge", "broker-away", "redis-away",
 )  # fmt: skip
 """What alerts link to: stays, whatever the sections become."""
 

@@ -95,9 +95,18 @@ def test_symbols_are_chosen_out_of_those_listed_or_named_with_their_venue() -> N
         chosen(("nowhere:SOLUSDT",), listed)
 
 
+def test_a_symbol_s_name_means_all_its_venues_and_a_listing_only_its_own() -> None:
+    both = tuple(Listing(venue, "BTC-USD", "BTCUSD") for venue in ("kraken", "coinbase"))
+    listed = (*both, Listing("kraken", "ETH/USD", "ETHUSD"))
+    assert chosen(("BTCUSD",), listed) == both
+    assert chosen(("binance:BTCUSD", "BTCUSD"), listed) == (
+        Listing("binance", "BTCUSD", "BTCUSD"), *both,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3, 9])
 def test_each_symbol_is_dealt_to_one_share(workers: int) -> None:
-    venues = dict.fromkeys("DACBE", "binance")
+    venues = dict.fromkeys("DACBE", ("binance",))
     whole = Share(TapeSource("binance", ()), venues, Plan())
     shares = split(whole, workers)
     assert len(shares) == min(workers, 5)

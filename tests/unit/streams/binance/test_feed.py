@@ -96,6 +96,9 @@ def test_a_hole_is_given_up_in_time_and_what_fills_it_then_is_late(session: Sess
     assert session.receive(trade(10)) == []
     counts = session.assembler.counts
     assert (counts.trades_missing, counts.late, counts.trade_duplicates) == (1, 1, 1)
+    ((symbol, kind, seq, lateness_ms),) = counts.late_events
+    assert (symbol, kind, seq) == ("BTCUSDT", "trade", 11)
+    assert 0 <= lateness_ms < 1_000
 
 
 def test_each_hole_has_its_own_time(session: Session) -> None:

@@ -1,0 +1,1 @@
+"""Reports for AI agents: a Model Context Protocol server, on stdio and over HTTP. Read-only."""

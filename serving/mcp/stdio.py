@@ -1,0 +1,88 @@
+"""``tapeline mcp``: the server on stdin and stdout. Whoever may start it may read everything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Final, cast
+
+import anyio
+from mcp.server.stdio import stdio_server
+
+from serving.mcp.build import build
+from serving.parts import Parts
+from tapeline.config import Settings
+from tapeline.logging import get_logger
+
+LINE_MAX_BYTES: Final = 1 << 20
+log = get_logger("mcp")
+
+
+class _Lines:
+    """Lines of stdin as they come.
+
+    The SDK's own reader blocks a thread, which no signal ends while the host keeps the pipe open.
+    """
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self._each()
+
+    async def _each(self) -> AsyncIterator[str]:
+        while True:
+            try:
+                line = await self._stream.readline()
+            except ValueError:  # longer than any message of ours: refused as no JSON
+                line = b"?\n"
+            if not line:
+                return
+            yield line.decode(errors="replace")
+
+
+async def run_stdio(settings: Settings) -> int:
+    """Serve until stdin ends, or SIGTERM or SIGINT; returns the exit status."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, task.cancel)
+    log.info("mcp.starting", transport="stdio")
+    parts = Parts.of(settings)
+    try:
+        protocol = build(parts)
+        server = protocol.server
+        async with (
+            protocol.running(),
+            _stdin() as stdin,
+            stdio_server(stdin=stdin) as (reads, writes),
+        ):
+            await server.run(reads, writes, server.create_initialization_options())
+    except asyncio.CancelledError:
+        pass  # by a signal
+    finally:
+        await parts.close()
+    log.info("mcp.stopped")
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def _stdin() -> AsyncIterator[anyio.AsyncFile[str] | None]:
+    """Lines of stdin; None where it is a file, which the SDK reads by itself."""
+    reader = asyncio.StreamReader(LINE_MAX_BYTES)
+    try:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader),
+            os.fdopen(os.dup(sys.stdin.fileno()), "rb"),
+        )
+    except (ValueError, OSError):
+        yield None
+        return
+    try:
+        yield cast("Any", _Lines(reader))
+    finally:
+        transport.close()

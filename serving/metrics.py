@@ -1,0 +1,46 @@
+"""Metrics of one reader process."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.5)
+_AGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0)
+
+
+class ReaderMetrics:
+    """Metrics of one reader process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "tapeline_http_requests_total",
+            "HTTP requests",
+            ("route", "status"),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "tapeline_http_request_seconds",
+            "Time to answer",
+            ("route",),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "tapeline_http_refused_total",
+            "Requests refused at the door, by the kind of problem",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.report_age = Histogram(
+            "tapeline_report_age_seconds",
+            "Age of a report's newest data when it is read",
+            ("symbol",),
+            buckets=_AGE_BUCKETS,
+            registry=self.registry,
+        )
+        self.history_dropped = Counter(
+            "tapeline_query_history_dropped_total",
+            "Calls that did not get into a key's history",
+            registry=self.registry,
+        )

@@ -1,0 +1,1 @@
+"""Routes, by what they give. Each module makes a router of `serving.parts.Parts`."""
