@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import signal
 
-pytest_plugins = ["pytester", "tests.support.guards", "tests.support.servers"]
+pytest_plugins = [
+    "pytester",
+    "tests.support.guards",
+    "tests.support.logs",
+    "tests.support.servers",
+]
 
 
 def pytest_configure() -> None:

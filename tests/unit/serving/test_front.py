@@ -22,6 +22,7 @@ from serving.reader import reader_client
 from tapeline.config import load_settings
 from tests.support.api_keys import issue, revoke
 from tests.support.asgi_client import Answer, Client, eventually
+from tests.support.logs import Logged
 from tests.support.redis_process import RedisProcess
 from tests.support.reports import stored
 
@@ -105,41 +106,38 @@ async def test_a_wrong_key_is_refused_even_where_none_is_needed(redis: Redis) ->
         refused(await Client(app, wrong, client="10.0.0.9").report("BTCUSDT"), "unauthorized")
 
 
-async def test_a_key_in_a_url_is_refused_and_seen_in_no_log(
-    redis: Redis, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_key_in_a_url_is_refused_and_seen_in_no_log(redis: Redis, logged: Logged) -> None:
     app = app_of(redis)
     text, _ = await issue(redis)
-    with caplog.at_level(logging.DEBUG):
-        refused(await Client(app).get("/get_report", f"symbol=B&api_key={text}"), "key-in-url")
-        refused(await Client(app).get(f"/s/{text}"), "key-in-url")
-        refused(await Client(app, text).get("/get_report", f"symbol={text}"), "key-in-url")
-        assert (await Client(app, text).report("BTCUSDT")).status == 200
-    out, err = capsys.readouterr()
-    said = caplog.text + out + err
+    logging.getLogger().setLevel(logging.DEBUG)
+    refused(await Client(app).get("/get_report", f"symbol=B&api_key={text}"), "key-in-url")
+    refused(await Client(app).get(f"/s/{text}"), "key-in-url")
+    refused(await Client(app, text).get("/get_report", f"symbol={text}"), "key-in-url")
+    assert (await Client(app, text).report("BTCUSDT")).status == 200
+    said = logged.take()
     assert "http.request" in said
     assert text.split("_", 2)[2] not in said
 
 
 async def test_each_request_has_a_line_and_each_call_with_a_key_another(
-    redis: Redis, capsys: pytest.CaptureFixture[str]
+    redis: Redis, logged: Logged
 ) -> None:
     app = app_of(redis)
     text, key_id = await issue(redis, name="bot")
     await Client(app).report("BTCUSDT", headers=[("X-Request-ID", "mine-1")])
-    said = "".join(capsys.readouterr())
+    said = logged.take()
     assert said.count("http.request") == 1
     assert "mine-1" in said
     assert "audit.call" not in said
     answer = await Client(app, text).report("BTCUSDT", headers=[("X-Request-ID", "a\tb")])
-    said = "".join(capsys.readouterr())
+    said = logged.take()
     assert said.count("audit.call") == 1
     assert key_id in said
     assert re.search(r"key_name\W+bot\b", said)
     assert answer.headers["x-request-id"] in said
     quiet = app_of(redis, NT_ACCESS_LOG="false")
     await Client(quiet).report("BTCUSDT")
-    assert "http.request" not in "".join(capsys.readouterr())
+    assert "http.request" not in logged.take()
 
 
 @pytest.mark.parametrize(
@@ -251,14 +249,14 @@ async def test_a_body_that_does_not_come_is_not_waited_for(redis: Redis) -> None
 
 
 async def test_an_error_of_our_own_is_a_problem_that_says_nothing_of_it(
-    redis: Redis, capsys: pytest.CaptureFixture[str]
+    redis: Redis, logged: Logged
 ) -> None:
     """The log says it, under the id that the answer has."""
     answer = await Client(app_of(redis)).get("/openapi-fails")
     body = refused(answer, "internal")
     assert "secret" not in answer.body.decode()
     assert answer.headers["x-request-id"] in body["detail"]
-    said = "".join(capsys.readouterr())
+    said = logged.take()
     assert "ZeroDivisionError" in said
     assert answer.headers["x-request-id"] in said
 

@@ -27,6 +27,7 @@ from tables.report import decode_report, encode_report
 from tapeline.config import load_settings
 from tests.support import commands
 from tests.support.bridge import until
+from tests.support.logs import Logged
 from tests.support.mcp_server import ERAS, connected, given, refused, server_on, text_of
 from tests.support.redis_process import RedisProcess
 from tests.support.reports import stored
@@ -426,7 +427,7 @@ async def test_a_tool_that_is_none_is_an_error_of_the_protocol(redis: Redis) -> 
 
 
 async def test_calls_are_counted_by_tool_and_outcome_and_logged_without_arguments(
-    redis: Redis, capsys: pytest.CaptureFixture[str]
+    redis: Redis, logged: Logged
 ) -> None:
     parts = Parts.of(load_settings({}), redis)
     tools = build(parts).service
@@ -437,7 +438,7 @@ async def test_calls_are_counted_by_tool_and_outcome_and_logged_without_argument
     assert counted(name, {**tool, "outcome": "unknown_symbol"}) == 1
     assert counted(name, {**tool, "outcome": "bad_argument"}) == 1
     assert counted("tapeline_mcp_call_seconds_count", tool) == 2
-    said = "".join(capsys.readouterr())
+    said = logged.take()
     assert said.count("mcp.call") == 2
     assert "loopback" in said
     assert "BTCUSDT" not in said
