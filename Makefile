@@ -6,7 +6,7 @@ PACKAGES := agents lua serving streams tables tapeline
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test lint unit bench docs lock clean
+.PHONY: help setup dev test lint unit alerts bench docs lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -33,6 +33,12 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# ARGS="--scale 1" as shipped, ARGS="--only worker-killed" for one of them; deploy/prometheus/README.md
+alerts: setup ## alerts: promtool's checks, unit tests, and each one fired end to end
+	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules tests/*.yml
+	cd deploy/prometheus && amtool check-config alertmanager.yml
+	$(BIN)/python -m tests.alerts $(ARGS)
 
 # ARGS="throughput --repeats 5" for one of them, ARGS="all FILE..." with a recording, ARGS=docs to
 # write docs/benchmarks.md out of what was found.

@@ -105,6 +105,9 @@ class Metrics:
             "nt_node_heartbeat", "1 while this node's heartbeat is accepted"
         )
         self.symbols_assigned = gauge("nt_symbols_assigned", "Symbols this node writes reports of")
+        self.symbols_known = gauge(
+            "tapeline_symbols_known", "Symbols that the settings name, whoever writes them"
+        )
         self.calc_latency = Histogram(
             "nt_calc_latency_seconds",
             "Time to compute one figure of one symbol's report",

@@ -80,6 +80,7 @@ class Worker:
             parameters_of(settings),
             self.ledger,
         )
+        self.metrics.symbols_known.set_function(lambda: len(self.shards.partition_of))
         self.symbols = Counter(self.shards.partition_of.values())
         self.app, self.topic, self.table = create_kafka_app(settings, self.ledger, self.symbols)
         self.following = Following(settings, listings, self._follow)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from serving.stored_reports import StoredReports
+from tapeline.clock import Clock
+
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.5)
 _AGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0)
 
 
 class ReaderMetrics:
-    """Metrics of one reader process."""
+    """Metrics of one reader process.
 
-    def __init__(self) -> None:
+    Args:
+        clock: What ages are told by.
+
+    Attributes:
+        registry: What ``/metrics`` renders.
+        stored: Told of each look at what is stored.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "tapeline_http_requests_total",
@@ -39,6 +50,14 @@ class ReaderMetrics:
             buckets=_AGE_BUCKETS,
             registry=self.registry,
         )
+        self.websocket_refused = Counter(
+            "tapeline_websocket_refused_total",
+            "Handshakes refused at the door, by the kind of problem",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.stored = StoredReports(clock)
+        self.registry.register(self.stored)
         self.history_dropped = Counter(
             "tapeline_query_history_dropped_total",
             "Calls that did not get into a key's history",

@@ -88,7 +88,7 @@ class Parts:
             keyring = reader_client(settings.redis_url)
             own.append(keyring)
         clock, keys = clock or SystemClock(), Keys(cluster=settings.redis_cluster_keys)
-        fetcher, metrics = Fetcher(client, READ_TIMEOUT_S), ReaderMetrics()
+        fetcher, metrics = Fetcher(client, READ_TIMEOUT_S), ReaderMetrics(clock)
         reader = ReportReader(fetcher, keys, clock)
         counts = ReaderCounts(settings, metrics, clock)
         board = StatusBoard(StatusSurvey(client, keys, counts.facts, clock=clock), clock=clock)

@@ -312,6 +312,7 @@ class Front:
             await self._admit(scope, visit)
         except Refused as no:
             self._metrics.refused.labels(no.kind).inc()
+            self._metrics.websocket_refused.labels(no.kind).inc()
             log.warning(
                 "ws.refused",
                 request_id=visit.request_id,

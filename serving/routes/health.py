@@ -73,6 +73,10 @@ def router(parts: Parts) -> APIRouter:
 
     @routes.get("/metrics", include_in_schema=False)
     async def get_metrics() -> Response:
+        try:
+            parts.metrics.stored.looked(await parts.directory.look())
+        except StoreUnavailable:
+            parts.metrics.stored.away()
         text = await asyncio.to_thread(generate_latest, parts.metrics.registry)
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

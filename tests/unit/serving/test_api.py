@@ -157,6 +157,23 @@ async def test_metrics_count_requests_and_show_ages(client: Client, redis: Redis
     assert not [line for line in lines if "nowhere" in line or "bad one" in line]
 
 
+async def test_metrics_tell_of_stored_reports_that_nobody_reads(
+    client: Client, redis: Redis
+) -> None:
+    """Or an alert would need somebody to read, to say that what is read is stale."""
+    await redis.set("report:BTCUSDT", stored(now_ms=now_ms() - 5000))
+    await redis.set("report:writer:BTCUSDT", "w1|1|1")
+    await redis.set("report:ETHUSDT", stored(symbol="ETHUSDT", now_ms=now_ms() - 100))
+    samples = {}
+    for line in (await client.get("/metrics")).body.decode().splitlines():
+        name, _, value = line.rpartition(" ")
+        samples[name] = value
+    assert 5.0 <= float(samples['tapeline_report_data_age_seconds{symbol="BTCUSDT"}']) < 15
+    assert float(samples['tapeline_report_data_age_seconds{symbol="ETHUSDT"}']) < 4.5
+    assert samples['tapeline_report_has_writer{symbol="BTCUSDT"}'] == "1.0"
+    assert samples['tapeline_report_has_writer{symbol="ETHUSDT"}'] == "0.0"
+
+
 async def test_openapi_describes_the_one_call(client: Client) -> None:
     """Parameter, answers, and what the headers mean."""
     schema = (await client.get("/openapi.json")).json()

@@ -31,7 +31,13 @@ class Hub:
 
 
 async def knock(
-    redis: Redis, *, require: str = "auto", answers: bool = True, query: str = "", **headers: str
+    redis: Redis,
+    *,
+    require: str = "auto",
+    answers: bool = True,
+    query: str = "",
+    metrics: ReaderMetrics | None = None,
+    **headers: str,
 ) -> tuple[Hub, list[dict[str, Any]]]:
     """One handshake: the hub, and what the server was told."""
     settings = load_settings({"NT_REQUIRE_KEYS": require})
@@ -41,7 +47,7 @@ async def knock(
         settings=settings,
         ring=KeyRing(redis, Keys()),
         history=History(redis, Keys(), 10),
-        metrics=ReaderMetrics(),
+        metrics=metrics or ReaderMetrics(),
         clock=SystemClock(),
     )
     sent: list[dict[str, Any]] = []
@@ -107,6 +113,16 @@ async def test_who_may_not_come_gets_an_answer_and_no_socket(
     ]
     assert sent[0]["status"] == status
     assert b'"type":"/problems/' in sent[1]["body"]
+
+
+async def test_refused_handshakes_are_counted_apart(redis: Redis) -> None:
+    """From refused calls, which are counted with them: an alert is about sockets alone."""
+    metrics = ReaderMetrics()
+    await knock(redis, metrics=metrics)
+    await knock(redis, metrics=metrics, origin="https://evil.example")
+    await knock(redis, metrics=metrics, origin="https://evil.example", answers=False)
+    name = "tapeline_websocket_refused_total"
+    assert metrics.registry.get_sample_value(name, {"kind": "foreign-origin"}) == 2
 
 
 async def test_a_server_that_can_not_answer_a_handshake_closes_it(redis: Redis) -> None:

@@ -11,6 +11,8 @@ from importlib import import_module
 import pytest
 
 from agents.metrics import Metrics
+from serving.hub.metrics import HubMetrics
+from serving.metrics import ReaderMetrics
 from streams.bridge_metrics import PREFIX
 from tapeline.config import Settings, variable_name
 from tests.support.imports import ROOT
@@ -26,7 +28,10 @@ ANCHORS = (
     "lease-conflicts", "heartbeat-failures", "excessive-rebalancing", "symbol-without-a-writer",
     "ownership-differences", "node-spared-or-evicted", "slow-cycle-lagging",
     "reports-not-generated", "venue-or-key-rejected",
-    "no-bridge", "broker-away", "redis-away",
+    "no-bridge", "broker-away", "redis-away", "stale-market-data", "worker-down", "reader-down",
+    "feed-gaps", "checksum-failures", "feed-without-a-writer", "consumer-lag", "publish-errors",
+    "websocket-connections-fail", "subscribers-drop", "dead-letters-growing", "stuck-commits",
+    "websocket-updates-missing", "metrics-not-in-prometheus", "high-latency",
 )  # fmt: skip
 """What alerts link to: stays, whatever the sections become."""
 
@@ -52,14 +57,14 @@ def events() -> set[str]:
 def metrics() -> set[str]:
     """As scraped: families of the worker, the bridge and the reader."""
     names = set()
-    for family in Metrics().registry.collect():
+    reader = ReaderMetrics().registry
+    HubMetrics(reader)
+    for family in (*Metrics().registry.collect(), *reader.collect()):
         counted = family.type == "counter"
         names.add(f"{family.name}_total" if counted else family.name)
     for func, text in calls():
         if func in {"_counter", "_gauge"}:
             names.add(f"{PREFIX}{text}_total" if func == "_counter" else f"{PREFIX}{text}")
-        elif func in {"Counter", "Histogram"} and text.startswith("tapeline_http_"):
-            names.add(text)
     return names
 
 
