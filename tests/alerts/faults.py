@@ -52,22 +52,26 @@ class Fault:
 
 @asynccontextmanager
 async def repeating(step: Callable[[], Awaitable[Any]], every_s: float) -> AsyncIterator[None]:
-    """``step`` again and again, until the end; a step that fails ends it all."""
+    """``step`` again and again; the last one is let through to its end.
+
+    Raises:
+        Exception: That a step has ended with; no other came after it.
+    """
+    over = asyncio.Event()
 
     async def go_on() -> None:
-        while True:
+        while not over.is_set():
             await step()
-            await asyncio.sleep(every_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every_s):
+                    await over.wait()
 
     task = asyncio.create_task(go_on())
     try:
         yield
-        if task.done():
-            task.result()
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        over.set()
+        await task
 
 
 # --- processes -----------------------------------------------------------------------------------
@@ -91,8 +95,6 @@ async def restarts(system: System) -> AsyncIterator[None]:
     """A worker ends and begins again, all the time."""
     async with repeating(lambda: system.restart("w2"), 4.0):
         yield
-    if not system.children["w2"].running:
-        await system.start("w2")
 
 
 @asynccontextmanager
@@ -248,7 +250,7 @@ async def clients_leave(system: System) -> AsyncIterator[None]:
             socket = await connected.enter_async_context(system.websocket())
             await socket.send_json(wish)
             readers.append(asyncio.create_task(_read(socket)))
-        await asyncio.sleep(15)  # scraped by then
+        await asyncio.sleep(25)  # scraped by then
     await asyncio.gather(*readers)
     yield
 
