@@ -9,13 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from agents.metrics import Metrics
-from serving.hub.metrics import HubMetrics
-from serving.metrics import ReaderMetrics
-from streams.bridge_metrics import BridgeMetrics
 from tests.alerts import rules
 from tests.alerts.faults import FAULTS
 from tests.support.imports import ROOT
+from tests.support.metric_names import metric_names
 
 DOCUMENT = rules.load()
 RULES = list(rules.each(DOCUMENT))
@@ -51,22 +48,6 @@ def promtool_tests() -> list[dict[str, Any]]:
     return found
 
 
-def exported() -> set[str]:
-    """Families that processes export, as scraped."""
-    reader = ReaderMetrics().registry
-    HubMetrics(reader)
-    names = {"up"}
-    for family in (*Metrics().registry.collect(), *reader.collect()):
-        if family.type == "histogram":
-            names.add(f"{family.name}_bucket")
-        names.add(f"{family.name}_total" if family.type == "counter" else family.name)
-    source = (ROOT / BridgeMetrics.__module__.replace(".", "/")).with_suffix(".py").read_text()
-    for kind, name in re.findall(r'_(counter|gauge)\(\s*"([a-z_]+)"', source):
-        names.add(f"tapeline_bridge_{name}" + ("_total" if kind == "counter" else ""))
-    names |= {f"tapeline_bridge_{name}_total" for name in re.findall(r'\("([a-z_]+)", "', source)}
-    return names
-
-
 def test_every_alert_that_is_asked_for_is_there() -> None:
     assert {alert["alert"] for alert in ALERTS} == NAMES
 
@@ -95,7 +76,7 @@ def test_the_runbook_has_an_entry_for_each_alert() -> None:
 
 
 def test_recorded_series_are_named_by_level_metric_and_operation() -> None:
-    metrics = {re.sub(r"_(total|bucket)$", "", name) for name in exported()}
+    metrics = {re.sub(r"_(total|bucket)$", "", name) for name in metric_names()}
     for name in RECORDED:
         level, metric, operation = name.split(":")
         assert level in {"cluster", "instance", "partition", "reason", "symbol", "venue"}
@@ -114,7 +95,7 @@ def test_every_recorded_series_is_used_or_shown() -> None:
 
 def test_expressions_look_at_series_that_processes_export() -> None:
     """Or an alert never fires, and nobody notices."""
-    known = exported() | set(RECORDED)
+    known = metric_names() | set(RECORDED)
     for rule in RULES:
         expr = re.sub(r'"[^"]*"', '""', rule["expr"])
         named = set(re.findall(r"\b(?:[a-z]+:)?(?:nt|tapeline)_[a-z0-9_]+(?::[a-z0-9_]+)?\b", expr))

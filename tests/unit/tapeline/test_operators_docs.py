@@ -10,17 +10,14 @@ from importlib import import_module
 
 import pytest
 
-from agents.metrics import Metrics
-from serving.hub.metrics import HubMetrics
-from serving.metrics import ReaderMetrics
-from streams.bridge_metrics import PREFIX
 from tapeline.config import Settings, variable_name
 from tests.support.imports import ROOT
+from tests.support.metric_names import metric_names
 
 PAGES = ("docs/coordination.md", "docs/runbooks/troubleshooting.md")
 PACKAGES = ("agents", "lua", "serving", "streams", "tables", "tapeline")
 
-METRIC = re.compile(r"\b(?:nt|tapeline)_[a-z_]+\b")
+METRIC = re.compile(r"\b(?:nt|tapeline)_[a-z_]*[a-z]\b")
 EVENT = re.compile(r"[a-z_]+\.[a-z_]+|(?:lease|symbol|rebalance)_[a-z]*(?:ed|lost|conflict)")
 FILES = (".py", ".lua", ".md", ".yml", ".log")
 
@@ -54,25 +51,11 @@ def events() -> set[str]:
     return {text for func, text in calls() if func.startswith("log.") or func == "said"}
 
 
-def metrics() -> set[str]:
-    """As scraped: families of the worker, the bridge and the reader."""
-    names = set()
-    reader = ReaderMetrics().registry
-    HubMetrics(reader)
-    for family in (*Metrics().registry.collect(), *reader.collect()):
-        counted = family.type == "counter"
-        names.add(f"{family.name}_total" if counted else family.name)
-    for func, text in calls():
-        if func in {"_counter", "_gauge"}:
-            names.add(f"{PREFIX}{text}_total" if func == "_counter" else f"{PREFIX}{text}")
-    return names
-
-
 def unknown(text: str) -> list[str]:
     """Metrics and log events of a page that the code does not have."""
     codes = re.findall(r"`([^`\n]+)`", text)
     said = {code for code in codes if EVENT.fullmatch(code) and not code.endswith(FILES)}
-    return sorted((said - events()) | (set(METRIC.findall(text)) - metrics()))
+    return sorted((said - events()) | (set(METRIC.findall(text)) - metric_names()))
 
 
 def rows(page: str) -> Iterator[list[str]]:
