@@ -27,7 +27,7 @@ bytes, counters end in `_total`. Queries of this page are for Prometheus; thresh
 `deploy/prometheus/rules.yml`, dashboards are in `deploy/grafana/`.
 
 What has a `symbol` or a `partition` is bounded by what the process has now: a worker drops the series
-of a partition with the partition, and those of a symbol with its lease. 500 symbols written by one
+of a partition when it is given up, and those of a symbol when another writes it. 500 symbols of one
 worker are below 7,000 series and 500 KB a scrape, which is why the ages of data, the one histogram
 that a worker keeps for each symbol, have six buckets. A reader has ten series of each symbol that
 somebody has asked it for. The text is made a few samples at a time, so that nothing else waits for it.

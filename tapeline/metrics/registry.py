@@ -25,7 +25,7 @@ def new_registry(component: Component) -> CollectorRegistry:
     Series of the time at which a counter was made are left out everywhere: they would double what
     a scrape has to carry for each symbol, and nobody asks for them.
     """
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
