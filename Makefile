@@ -45,10 +45,12 @@ alerts: setup ## alerts: promtool's checks, unit tests, and each one fired end t
 bench: setup ## all benchmarks, peers included; ARGS narrows them
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: setup ## regenerate what comes from the code: schemas, settings, contracts and texts of readers
+docs: setup ## regenerate what comes from the code: schemas, settings, metrics, contracts and texts of readers
 	$(BIN)/python -m tapeline.schemas docs/schemas serving/schemas
 	$(BIN)/python -m serving.contract_docs docs/api
 	$(BIN)/python -m tapeline.config_docs docs/configuration.md
+	$(BIN)/python -m tapeline.metrics.docs docs/metrics.md
+	$(BIN)/python -m deploy.grafana.boards deploy/grafana/dashboards
 	$(BIN)/python -m serving.glossary_made serving/texts
 	$(BIN)/python -m serving.mcp.published docs/api/mcp.json
 

@@ -132,6 +132,8 @@ class Assignments:
         self._metrics.warm_partitions.set(len(standbys))
         self._cycles.refresh()
         self._metrics.hrw_rebalances.inc()
+        # What is held on to until another has taken it is told of until then.
+        self._metrics.assigned(assigned, {*shards.symbols(), *self._ownership.owned()})
         self.complete = True
         log.info("rebalance_triggered", partitions=len(assigned), symbols=shards.symbols())
         self._log_changes(before, set(shards.symbols()))

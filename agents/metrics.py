@@ -7,25 +7,29 @@ given up are dropped.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from time import perf_counter
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from agents.coordination.sink import WriteKind
 from agents.shards import BatchOutcome
 from tapeline.logging import get_logger
+from tapeline.metrics.registry import new_registry
 
 log = get_logger("worker")
 
 _FAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
-_AGE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
+# For each symbol, so few: fresh, late for a trader, and the ages at which a report is degraded and
+# down. With 500 symbols each bucket is 500 series.
+_AGE_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 EXPECTED: Final = (
     "nt_node_heartbeat",
     "nt_symbols_assigned",
+    "tapeline_symbols_known",
     "nt_calc_latency_seconds",
     "nt_reports_published",
     "nt_data_age_seconds",
@@ -78,10 +82,15 @@ class Children(dict[str | int, Any]):
         child = self[label] = self.family.labels(label)
         return child
 
-    def forget(self, label: str) -> None:
+    def forget(self, label: str | int) -> None:
         """Render it no more."""
         if self.pop(label, None) is not None:
             self.family.remove(label)
+
+    def keep(self, labels: Collection[str | int]) -> None:
+        """Render no others any more."""
+        for label in [label for label in self if label not in labels]:
+            self.forget(label)
 
 
 class Metrics:
@@ -93,7 +102,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = registry = new_registry("worker")
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, registry=registry)
@@ -167,7 +176,9 @@ class Metrics:
             "Processor time spent on taking and encoding checkpoints, acknowledged or not",
         )
         self.position = Children(gauge("tapeline_position", "Next offset to apply", "partition"))
-        self.committed_offset = gauge("tapeline_committed_offset", "Committed offset", "partition")
+        self.committed_offset = Children(
+            gauge("tapeline_committed_offset", "Committed offset", "partition")
+        )
         self.stalls = counter(
             "tapeline_stalls_total", "Standstills that lasted half of NT_STALL_MS", "kind"
         )
@@ -336,3 +347,10 @@ class Metrics:
         for symbol in symbols:
             for children in (*self._published.values(), self.data_age):
                 children.forget(symbol)
+
+    def assigned(self, partitions: Collection[int], symbols: Collection[str]) -> None:
+        """Forget the labels of all partitions and symbols but these."""
+        for children in (self.position, self.committed_offset):
+            children.keep(partitions)
+        for children in (*self._published.values(), self.data_age):
+            children.keep(symbols)

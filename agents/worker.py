@@ -1,6 +1,6 @@
 """One worker: the Faust application and everything that lives beside it.
 
-`build_worker` wires the parts; ``agents/__init__.py`` gives the application to
+`Worker` wires the parts; ``agents/__init__.py`` gives the application to
 ``faust -A agents worker``. The order of a start: settings, probe server, Redis, heartbeat,
 the topic's shape, eviction of a dead predecessor; then Faust joins the group and recovers the
 table; then engines are restored, leases taken, cycles run.
@@ -25,7 +25,7 @@ from agents.cycles import Cycles
 from agents.dead_letters import DeadLetters
 from agents.eviction import Group, Predecessor, client_id
 from agents.following import Followed, Following
-from agents.kafka_app import REBALANCE_TIMEOUT_S, TapelineApp, create_kafka_app
+from agents.kafka_app import REBALANCE_TIMEOUT_S, create_kafka_app
 from agents.ledger import CommitLedger
 from agents.merging import Merging
 from agents.metrics import Metrics
@@ -50,7 +50,7 @@ from tables.report import encode_tick
 from tapeline.clock import Clock, SystemClock
 from tapeline.collector import relax
 from tapeline.config import Settings
-from tapeline.errors import ConfigError, TapelineError
+from tapeline.errors import ConfigError
 from tapeline.http_probe import ProbeServer, reachable
 from tapeline.logging import get_logger
 from tapeline.tasks import end_all
@@ -142,7 +142,9 @@ class Worker:
             lambda p: self.app.monitor.tp_end_offsets.get(TP(settings.events_topic, p), 0),
             self._copy_merged,
         )
-        self.metrics.registry.register(SideMetrics(self.merging, self.telemetry, self.side_topics))
+        self.metrics.registry.register(
+            SideMetrics(self.merging, self.telemetry, self.side_topics, self.ownership)
+        )
         self.checkpointer = Checkpointer(
             self.shards,
             self._send_changelog,
@@ -439,7 +441,9 @@ class Worker:
 
     def _on_committed(self, offsets: Mapping[TP, int]) -> None:
         for tp, offset in offsets.items():
-            self.metrics.committed_offset.labels(tp.partition).set(offset)
+            # The last commit of a partition may come when it is another's already.
+            if tp.partition in self.ledger.partitions():
+                self.metrics.committed_offset[tp.partition].set(offset)
             self.vitals.committed(tp.partition, offset)
 
     def _copy(self, streams: RawStreams, batch: Batch) -> None:
@@ -485,15 +489,3 @@ class Worker:
             **watched,
         }
         return well, body
-
-
-def build_worker(settings: Settings) -> Worker:
-    """A worker ready for ``faust worker``.
-
-    Raises:
-        TapelineError: A setting that can't be right.
-    """
-    return Worker(settings)
-
-
-__all__ = ["TapelineApp", "TapelineError", "Worker", "build_worker"]

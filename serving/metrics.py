@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import Counter, Histogram
 
 from serving.stored_reports import StoredReports
 from tapeline.clock import Clock
+from tapeline.metrics.registry import new_registry
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.5)
-_AGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0)
+# For each symbol, so few: as on the worker, and how long a dead one has been so.
+_AGE_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 30.0)
 
 
 class ReaderMetrics:
@@ -23,7 +25,7 @@ class ReaderMetrics:
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = new_registry("reader")
         self.requests = Counter(
             "tapeline_http_requests_total",
             "HTTP requests",

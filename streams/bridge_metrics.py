@@ -20,6 +20,7 @@ from streams.kafka_writer import KafkaWriter
 from streams.outbox import LostLine, Outbox
 from streams.sources import REFUSED, FrameSource
 from streams.telemetry import Telemetry
+from tapeline.metrics.registry import new_registry
 
 PREFIX: Final = "tapeline_bridge_"
 
@@ -48,8 +49,8 @@ class BridgeMetrics(Collector):
         self._letters, self._recorders, self._telemetry = letters, recorders, telemetry
 
     def registry(self) -> CollectorRegistry:
-        """A registry with these metrics alone."""
-        registry = CollectorRegistry()
+        """A registry with these metrics, and those of every process."""
+        registry = new_registry("bridge")
         registry.register(self)
         return registry
 
@@ -110,6 +111,8 @@ class BridgeMetrics(Collector):
             ("late", "Events that came when their hole had been given up."),
             ("trade_duplicates", "Trades dropped, their id seen before."),
             ("checks_differed", "Books in sync that differed from a snapshot of them."),
+            ("crossed", "Books found with the best bid at or above the best ask."),
+            ("ts_replaced", "Times of the venue replaced by ours, being more than 60 s off."),
         ):
             yield _counter(
                 name,
@@ -117,6 +120,16 @@ class BridgeMetrics(Collector):
                 ["venue"],
                 _each(by_venue, _count_of(name)),
             )
+        yield _counter(
+            "requests_refused",
+            "REST requests that came to nothing; status 0: without an answer.",
+            ["venue", "status"],
+            [
+                ((venue, str(status)), count)
+                for venue, source in by_venue.items()
+                for status, count in source.counts.requests_refused.items()
+            ],
+        )
         yield _counter(
             "trades_missing",
             "Trades the venue made and the bridge did not see.",

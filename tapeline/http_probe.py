@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from tapeline.metrics.exposition import exposition
 
 HealthCheck = Callable[[], tuple[bool, dict[str, Any]]]
 """Whether the process is well, and what ``/health`` says of it."""
@@ -62,7 +64,7 @@ class ProbeServer:
 
     async def _get_metrics(self, _request: web.Request) -> web.Response:
         return web.Response(
-            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+            body=await exposition(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
     async def _get_health(self, _request: web.Request) -> web.Response:

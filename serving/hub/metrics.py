@@ -39,6 +39,16 @@ class HubMetrics:
         self.subscribers_peak = Gauge(
             "tapeline_hub_subscribers_peak", "Most there have been", registry=registry
         )
+        self.streams = Gauge(
+            "tapeline_hub_streams",
+            "Pairs of channel and symbol that somebody follows",
+            registry=registry,
+        )
+        self.buffer_depth = Gauge(
+            "tapeline_hub_buffer_depth",
+            "Frames and events of one stream that wait for one client: the most there are",
+            registry=registry,
+        )
         self.session_seconds = Histogram(
             "tapeline_hub_session_seconds",
             "How long clients stayed",

@@ -96,6 +96,11 @@ class Hub:
         self.metrics = HubMetrics(metrics_registry)
         self.board = Board()
         self.clients: dict[Session, Client] = {}
+        # Looked up when somebody asks: this changes with every frame.
+        self.metrics.streams.set_function(lambda: len(self.board.audience))
+        self.metrics.buffer_depth.set_function(
+            lambda: max((session.deepest()[1] for session in self.clients), default=0)
+        )
         self.authenticate: Authenticate | None = None
         self.stopping = False
         self.states = StateFeed(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import orjson
 from fastapi import APIRouter, Response
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from serving.access.front import keys_needed
 from serving.access.ring import KeysUnknown
@@ -15,6 +13,7 @@ from serving.parts import Parts
 from serving.reader import StoreUnavailable
 from serving.routes.documented import json_bytes, problems
 from tapeline.errors import ReportError
+from tapeline.metrics.exposition import exposition
 
 
 def router(parts: Parts) -> APIRouter:
@@ -77,7 +76,7 @@ def router(parts: Parts) -> APIRouter:
             parts.metrics.stored.looked(await parts.directory.look())
         except StoreUnavailable:
             parts.metrics.stored.away()
-        text = await asyncio.to_thread(generate_latest, parts.metrics.registry)
+        text = await exposition(parts.metrics.registry)
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return routes

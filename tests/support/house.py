@@ -28,12 +28,15 @@ class House:
 
     Attributes:
         one: Names and settings.
+        sim: The venue.
         lines: What each child has written.
         hears: Whether `told` has been told anything.
     """
 
-    def __init__(self, one: Installation, http: aiohttp.ClientSession) -> None:
-        self.one, self.http = one, http
+    def __init__(
+        self, one: Installation, sim: SimulatedExchange, http: aiohttp.ClientSession
+    ) -> None:
+        self.one, self.sim, self.http = one, sim, http
         self.serve_port = free_port()
         self.url = f"http://127.0.0.1:{self.serve_port}"
         self.lines: dict[str, list[str]] = {}
@@ -165,7 +168,7 @@ async def house(
             names.add(dead_letters_of(f"{one.name}.commands"))
             plan = topics.plan(one.settings())
             await topics.apply(admin, [topic for topic in plan if topic.name in names])
-        whole = House(one, http)
+        whole = House(one, sim, http)
         try:
             yield whole
         finally:

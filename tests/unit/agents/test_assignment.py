@@ -25,7 +25,7 @@ class Restoring(Assignments):
         shards = SimpleNamespace(
             symbols=list, partition_of={}, epoch=0, assign=lambda *_: Assigned(), engine=None
         )
-        ownership = SimpleNamespace(load_epoch=self._at_once, assigned=self._held)
+        ownership = SimpleNamespace(load_epoch=self._at_once, assigned=self._held, owned=list)
         standby = SimpleNamespace(
             pause=lambda _: self.fed.append("pause"),
             restart=lambda _: None,
@@ -34,6 +34,7 @@ class Restoring(Assignments):
         metrics = SimpleNamespace(
             warm_partitions=SimpleNamespace(set=lambda _: None),
             hrw_rebalances=SimpleNamespace(inc=lambda: None),
+            assigned=lambda *_: None,
         )
         super().__init__(
             app,  # type: ignore[arg-type]

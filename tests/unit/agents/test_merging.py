@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,13 +201,22 @@ def test_all_of_it_is_in_the_metrics() -> None:
     topics = SideTopics(lambda: None)
     topics.known(["there"])
     topics.put("not there", b"", b"")
-    found = {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in SideMetrics(node.merging, node.telemetry, topics).collect()
-        for sample in family.samples
-    }
-    assert found == {
+    owned = [SYMBOL]
+    side = SideMetrics(node.merging, node.telemetry, topics, SimpleNamespace(owned=lambda: owned))
+
+    def found() -> dict[tuple[str, ...], float]:
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in side.collect()
+            for sample in family.samples
+        }
+
+    assert found() == {
+        ("tapeline_symbol_owned", SYMBOL): 1,
         ("tapeline_merge_total", SYMBOL, "suppressed_partial"): 1,
         ("tapeline_telemetry_total", "merge.suppressed_partial", "", "written"): 1,
         ("tapeline_side_records_total", "not there", "dropped"): 1,
     }
+    owned.clear()
+    left = {name for name, *_ in found()}
+    assert left == {"tapeline_telemetry_total", "tapeline_side_records_total"}

@@ -106,3 +106,23 @@ def test_labels_of_symbols_given_up_are_dropped() -> None:
     metrics.drop_symbols(["BTCUSDT", "NEVERSEEN"])
     assert value(metrics, "nt_reports_published_total", symbol="BTCUSDT") is None
     assert value(metrics, "nt_reports_published_total", symbol="ETHUSDT") == 1
+
+
+def test_an_assignment_drops_the_labels_of_what_is_not_in_it() -> None:
+    """Also of a symbol whose lease was lost while its partition was still ours."""
+    metrics = Metrics()
+    for partition in (1, 2):
+        metrics.position[partition].set(7)
+        metrics.committed_offset[partition].set(5)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        metrics.published(symbol, "tick", 1)
+        metrics.data_age[symbol].observe(0.3)
+    metrics.assigned({2}, ["ETHUSDT"])
+    for name in ("tapeline_position", "tapeline_committed_offset"):
+        assert value(metrics, name, partition="1") is None
+        assert value(metrics, name, partition="2") in {5, 7}
+    for name in ("tapeline_ticks_published_total", "nt_data_age_seconds_count"):
+        assert value(metrics, name, symbol="BTCUSDT") is None
+        assert value(metrics, name, symbol="ETHUSDT") == 1
+    metrics.position[1].set(9)
+    assert value(metrics, "tapeline_position", partition="1") == 9
