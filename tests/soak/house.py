@@ -75,20 +75,28 @@ class House:
 
     # --- being whole ------------------------------------------------------------------------------
 
-    async def whole(self, timeout_s: float = UP_S) -> float:
+    async def whole(self, timeout_s: float = UP_S, *, supervised: bool = False) -> float:
         """Until every symbol has a report that the reader does not call stale.
+
+        Args:
+            timeout_s: Limit.
+            supervised: A process that has ended will be started again.
 
         Returns:
             Seconds it took.
         """
         began = time.monotonic()
-        await until(self._fresh, timeout_s, "every symbol fresh at the reader", 0.25)
+
+        async def fresh() -> bool:
+            ended = [part for part in self.parts.values() if not part.running]
+            if ended and not supervised:
+                raise AssertionError(f"{ended[0].name} has ended:\n{ended[0].tail()}")
+            return await self._fresh()
+
+        await until(fresh, timeout_s, "every symbol fresh at the reader", 0.25)
         return time.monotonic() - began
 
     async def _fresh(self) -> bool:
-        for part in self.parts.values():
-            if not part.running:
-                raise AssertionError(f"{part.name} has ended; its last lines:\n{part.tail()}")
         ages = await self.ages()
         return ages is not None and len(ages) == len(self.symbols) and max(ages.values()) < 2000
 

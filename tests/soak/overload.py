@@ -38,8 +38,10 @@ IDLE: Final = 0.2
 RECORD_US: Final = 15.0
 """What a record costs a worker beside the burning, roughly: only to size the calibration."""
 
-CALIBRATION_S: Final = 8.0
 CALIBRATION_FACTOR: Final = 2.5
+CALIBRATED_S: Final = 120.0
+LOOK_S: Final = 0.5
+LOOKS_LEAST: Final = 5
 FEED_UP_S: Final = 60.0
 CALM_LOOKS: Final = 5
 
@@ -109,14 +111,13 @@ class Overload:
         self.feed.at(0)
         await asyncio.sleep(1.0)
         looks: list[tuple[float, int]] = []
-        last = -1
-        while (reached := await self._reached()) != last or len(looks) < 3:
-            if reached and reached != last:
-                looks.append((time.monotonic(), reached))
-            last = reached
-            await asyncio.sleep(0.5)
-        # The last look is behind the end of the backlog.
-        (begin_s, begin), (end_s, end) = looks[0], looks[-2]
+        async with asyncio.timeout(CALIBRATED_S):
+            while len(looks) < LOOKS_LEAST or looks[-1][1] != looks[-2][1]:
+                if reached := await self._reached():
+                    looks.append((time.monotonic(), reached))
+                await asyncio.sleep(LOOK_S)
+        # At one of the last two the backlog was over already.
+        (begin_s, begin), (end_s, end) = looks[0], looks[-3]
         self.capacity = (end - begin) / (end_s - begin_s)
         say(
             f"one worker takes {self.capacity:,.0f} records/s with {self.args.burn_us:g} us burnt at each,"
@@ -130,7 +131,7 @@ class Overload:
     async def idle(self) -> None:
         """The load that there is before and after."""
         self.feed.at(self.capacity * IDLE)
-        await self.house.whole()
+        await self.house.whole(supervised=True)
         self.before.begin_s = self.house.now_s
         await asyncio.sleep(self.args.baseline_s)
         self.before.end_s = self.house.now_s

@@ -225,7 +225,7 @@ async def _through(soak: Soak) -> None:
     )
     await soak.warm_up()
     await soak.restarts()
-    say(f"whole again after {await soak.house.whole():.1f} s")
+    say(f"whole again after {await soak.house.whole(supervised=True):.1f} s")
     await soak.fall_silent()
     soak.hand.recovered(soak.watcher.seen.ages, FRESH_MS)
     await soak.account()

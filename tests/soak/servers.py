@@ -42,8 +42,9 @@ class DurableStore(Service):
             self.name,
             [
                 *(binary, "--port", str(self.port), "--bind", LOOPBACK, "--dir", str(folder)),
-                # Written before it answers, which a kill of the process does not undo.
-                *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+                # Each write is with the kernel before it is answered, which a kill of the process
+                # does not undo; with `everysec` that may wait for the disk.
+                *("--appendonly", "yes", "--appendfsync", "no", "--save", ""),
                 *("--databases", "1", "--maxmemory-policy", "noeviction"),
             ],
             cwd=folder,
