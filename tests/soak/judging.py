@@ -27,6 +27,9 @@ SETTLE_S: Final = 60.0
 OURS: Final = ("w", "b", "reader", "redis")
 """Whose memory is judged. The broker's heap has a limit of its own, the venue is a toy."""
 
+AGAIN: Final = ("duplicate_records", "stale_feed")
+"""What workers notice of records that the topic has twice."""
+
 SHOWN: Final = 6
 
 
@@ -40,7 +43,7 @@ def claims(soak: Soak) -> list[Claim]:
         reports(tally, len(soak.probes)),
         audit(len(soak.house.symbols), soak.audits),
         writes(soak.verdict, sum(map(len, soak.observer.writes.values()))),
-        counters(seen),
+        counters(seen, tally),
         told(outages, tally, bridges=args.bridges),
         recovered(hand.done),
         by_itself(hand.unexpected, hand.refused),
@@ -63,17 +66,18 @@ def load(tally: Tally, rate: float, within: float) -> Claim:
 
 
 def order(tally: Tally, ledger: list[str]) -> Claim:
-    """What the topic holds is each record once, and all that the venue made or a told hole."""
+    """The topic holds every record that was written, and all that the venue made or a told hole."""
     disorder = [text for one in tally.symbols.values() for text in one.disorder]
     trades = sum(one.trades for one in tally.symbols.values())
     missing = sum(one.missing for one in tally.symbols.values())
+    again = sum(one.again for one in tally.symbols.values())
     faults = [*disorder, *ledger]
     return Claim(
-        "the topic holds each record once",
+        "the topic holds every record",
         not faults,
         _first(faults)
-        or f"no hole, no repetition in any feed's sequence; the venue has made {trades + missing:,} trades,"
-        f" {trades:,} are there, {missing:,} passed while no bridge was",
+        or f"no hole in any feed's sequence, {again:,} records again; the venue has made {trades + missing:,}"
+        f" trades, {trades:,} are there, {missing:,} passed while no bridge was",
     )
 
 
@@ -107,14 +111,16 @@ def writes(verdict: Verdict, accepted: int) -> Claim:
     )
 
 
-def counters(seen: Seen) -> Claim:
-    """What the workers themselves have noticed."""
-    noticed = {what: seen.counted(what) for what in (*TWICE, "dead_letters", "stalls")}
+def counters(seen: Seen, tally: Tally) -> Claim:
+    """What the workers themselves have noticed, beside what the topic has twice."""
+    noticed = {what: seen.counted(what) for what in (*TWICE, "dead_letters")}
+    allowed = AGAIN if any(one.again for one in tally.symbols.values()) else ()
     return Claim(
         "workers have noticed nothing",
-        not any(noticed.values()),
+        not any(count for what, count in noticed.items() if what not in allowed),
         ", ".join(f"{name} {count}" for name, count in noticed.items())
-        + f"; {seen.counted('records_skipped'):,} records came again after restarts and were skipped",
+        + f"; {seen.counted('records_skipped'):,} records came again after restarts and were skipped;"
+        f" standstills suspected {seen.counted('stalls')}",
     )
 
 

@@ -36,7 +36,7 @@ def claims(run: Overload) -> list[Claim]:
         caught_up(run),
         reports(run.tally, len(run.probes)),
         audit(len(run.house.symbols), run.audits),
-        counters(seen),
+        counters(seen, run.tally),
         by_itself(run.hand.unexpected, run.hand.refused),
     ]
 

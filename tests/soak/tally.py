@@ -87,7 +87,8 @@ class SymbolTally:
         records, trades: How many.
         missing: Trade ids jumped over.
         first_trade, last_trade: Ids; 0 before any.
-        disorder: What is wrong with the feed's order, in words.
+        disorder: Holes in the feed's sequence, in words.
+        again: Records of a sequence that was there already, or of a lower token.
         takeovers: In the order of the topic.
         held: Offset of the newest record.
     """
@@ -99,6 +100,7 @@ class SymbolTally:
     first_trade: int = 0
     last_trade: int = 0
     held: int = -1
+    again: int = 0
     disorder: list[str] = field(default_factory=list)
     takeovers: list[Takeover] = field(default_factory=list)
     _token: int = 0
@@ -137,7 +139,9 @@ class SymbolTally:
             if seq != 1:
                 self.disorder.append(f"{self.symbol}@{offset}: token {token} begins with {seq}")
         elif token < self._token or seq <= self._seq:
-            self.disorder.append(f"{self.symbol}@{offset}: {token}/{seq} behind {self._seq}")
+            # What was not acknowledged is sent again, and a dead bridge's last word may come late:
+            # readers have rules for both, and must count neither.
+            self.again += 1
             return False
         elif seq != self._seq + 1:
             self.disorder.append(f"{self.symbol}@{offset}: {seq} behind {self._seq}")

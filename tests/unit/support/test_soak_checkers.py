@@ -147,18 +147,20 @@ def goodbye(token: int, seq: int, ts_ms: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("feeds", "faults"),
+    ("feeds", "holes", "again"),
     [
-        ([(7, 1), (7, 2), (9, 1), (9, 2)], 0),
-        ([(7, 1), (7, 3)], 1),
-        ([(7, 1), (7, 2), (7, 2)], 1),
-        ([(7, 1), (9, 1), (7, 2)], 1),
-        ([(7, 1), (9, 2)], 1),
+        ([(7, 1), (7, 2), (9, 1), (9, 2)], 0, 0),
+        ([(7, 1), (7, 3)], 1, 0),
+        ([(7, 1), (7, 2), (7, 2)], 0, 1),
+        ([(7, 1), (9, 1), (7, 2)], 0, 1),
+        ([(7, 1), (9, 2)], 1, 0),
     ],
 )
-def test_a_feed_out_of_order_is_found(feeds: list[tuple[int, int]], faults: int) -> None:
+def test_a_feed_out_of_order_is_found(feeds: list[tuple[int, int]], holes: int, again: int) -> None:
     values = [trade(*feed, 1000 + n, n + 1) for n, feed in enumerate(feeds)]
-    assert len(tally_of(list(enumerate(values)), []).symbols[SYMBOL].disorder) == faults
+    one = tally_of(list(enumerate(values)), []).symbols[SYMBOL]
+    assert (len(one.disorder), one.again) == (holes, again)
+    assert one.trades == len(feeds) - again
 
 
 OUTAGE = [

@@ -71,9 +71,12 @@ def test_small_verdicts() -> None:
 def test_what_workers_notice_fails() -> None:
     seen = Seen()
     seen.counts["w1", 7] = {"records_skipped": 40.0, "duplicate_trades": 0.0}
-    assert counters(seen).holds
-    seen.counts["w1", 8] = {"duplicate_trades": 1.0}
-    assert not counters(seen).holds
+    assert counters(seen, tally()).holds
+    seen.counts["w1", 8] = {"duplicate_records": 1.0}
+    assert not counters(seen, tally()).holds
+    assert counters(seen, tally(again=1)).holds, "the topic has it twice"
+    seen.counts["w1", 9] = {"duplicate_trades": 1.0}
+    assert not counters(seen, tally(again=1)).holds
 
 
 def test_a_restart_that_is_not_recovered_from_fails() -> None:
