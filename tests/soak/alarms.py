@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from tapeline.stack.ports import LOOPBACK, answers, free_port
+from tapeline.stack.ports import LOOPBACK, free_port
 from tapeline.stack.processes import ChildProcess
 from tests.soak.claims import write
 
@@ -90,6 +90,18 @@ def named(labels: Mapping[str, str]) -> str:
     return f"{labels['alertname']}{{{rest}}}" if rest else labels["alertname"]
 
 
+async def ready(port: int) -> bool:
+    """Whether it has read its rules, too."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+            session.get(f"http://{LOOPBACK}:{port}/-/ready") as answer,
+        ):
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
 def configuration(targets: Mapping[str, Sequence[int]], rules: Path) -> dict[str, Any]:
     """What Prometheus is told; JSON is YAML."""
     return {
@@ -136,7 +148,7 @@ async def alarms(
     )
     await child.start()
     try:
-        await child.wait_ready(lambda: answers(port), UP_S)
+        await child.wait_ready(lambda: ready(port), UP_S)
         yield Alarms(port, child)
     finally:
         await child.stop(grace_s=5)

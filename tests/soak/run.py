@@ -182,7 +182,7 @@ async def soaked(args: argparse.Namespace) -> Soak:
         watcher = Watcher(found, args.period_s)
         observer = Observer(found.store.url, symbols)
         soak = Soak(args, found, watcher, Hand(found), observer)
-        beside = [watcher.run(), soak.hand.supervise(), observer.run(), soak.progress()]
+        others = [watcher.run(), soak.hand.supervise(), observer.run(), soak.progress()]
         if missing := alarms.unavailable():
             say(f"alerts are not checked: {missing}")
         else:
@@ -193,10 +193,10 @@ async def soaked(args: argparse.Namespace) -> Soak:
                 alarms.alarms(found.folder / "prometheus", targets)
             )
             soak.rules = await soak.alarms.rules()
-            beside.append(soak.alarms.watch(lambda: found.now_s))
+            others.append(soak.alarms.watch(lambda: found.now_s))
         found.began_s = time.monotonic()
         soak.began_ms = int(time.time() * 1000)
-        await beside(_through(soak), beside)
+        await beside(_through(soak), others)
         return soak
 
 

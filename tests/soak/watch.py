@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from benchmarks.machine import cpu_seconds, memory_mb
 from benchmarks.servers import metrics_text, samples
 from streams.topics import bootstrap_servers
+from tests.soak.claims import say
 from tests.soak.house import TOPIC, House
 from tests.soak.memory import Resident
 
@@ -121,9 +122,12 @@ class Watcher:
         try:
             while True:
                 began = time.monotonic()
-                self._processes()
-                positions = await self._workers()
-                await self._lag(positions)
+                try:
+                    self._processes()
+                    await self._lag(await self._workers())
+                except Exception as error:
+                    # A look that fails while half of the house is away must not end the run.
+                    say(f"a look has failed: {error!r}")
                 await asyncio.sleep(max(0.05, self._period_s - (time.monotonic() - began)))
         finally:
             if self._consumer is not None:
