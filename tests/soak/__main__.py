@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import mix
+from tests.soak.alarms import RULES
 from tests.soak.house import PARTITIONS
 from tests.soak.venue import BASES
 
@@ -45,6 +46,13 @@ def soak_options() -> argparse.ArgumentParser:
     options.add_argument("--bridges", type=int, default=1)
     options.add_argument(
         "--rate-within", type=float, default=0.95, help="share of the rate that must be reached"
+    )
+    options.add_argument("--rules", default=str(RULES), help="alert rules for Prometheus")
+    options.add_argument(
+        "--alerts-quiet-s",
+        type=float,
+        default=1200.0,
+        help="how long alerts may take to fall silent behind the last restart: rules look back",
     )
     _common(options)
     return options

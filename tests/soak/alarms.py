@@ -29,10 +29,10 @@ UP_S: Final = 30.0
 PERIOD_S: Final = 5.0
 
 
-def unavailable() -> str:
+def unavailable(rules: Path = RULES) -> str:
     """Why alerts can't be checked here; '' where they can."""
-    if not RULES.exists():
-        return "no deploy/prometheus/rules.yml"
+    if not rules.exists():
+        return f"no {rules.name} in deploy/prometheus"
     if shutil.which("prometheus") is None:
         return "no prometheus on the PATH"
     return ""

@@ -17,6 +17,9 @@ LIVES_LEAST: Final = 3
 SAMPLES_LEAST: Final = 3
 """Of a life that counts."""
 
+SPAN_LEAST_S: Final = 300.0
+"""Of the samples of a process that is not started anew: a start alone says nothing."""
+
 
 class Resident(NamedTuple):
     """One look at a process.
@@ -82,7 +85,8 @@ def flatness(looks: Sequence[Resident], from_s: float, settle_s: float) -> Flatn
     if len(whole) >= LIVES_LEAST:
         points = [(fmean(x.at_s for x in life), median(x.mb for x in life)) for life in whole]
         return _flatness(points, lives=True)
-    if len({look.pid for look in since}) == 1 and len(since) >= 2 * SAMPLES_LEAST:
+    of_one = len({look.pid for look in since}) == 1
+    if of_one and since[-1].at_s - since[0].at_s >= SPAN_LEAST_S:
         return _flatness([(look.at_s, look.mb) for look in since], lives=False)
     return None
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from tapeline.errors import StackError
 from tests.soak.claims import say
 from tests.soak.house import House
 from tests.soak.watch import Age
@@ -19,7 +20,7 @@ LOOK_S: Final = 0.5
 CALM: Final = 4
 """Fresh looks in a row that end what a restart has stirred up."""
 
-STARTS_S: Final = 90.0
+TRIES: Final = 5
 
 
 class Turn(NamedTuple):
@@ -123,13 +124,23 @@ class Hand:
                     tail = house.parts[name].tail()
                     self.refused.append(f"{name} ended with {status} at {one.at_s:.0f} s: {tail}")
             await asyncio.sleep(self.down_s)
-            async with asyncio.timeout(STARTS_S):
-                await house.start(name)
+            await self._start(name)
         finally:
             self._away.discard(name)
         one.back_s, one.back_ms = house.now_s, int(time.time() * 1000)
         self.done.append(one)
         return one
+
+    async def _start(self, name: str) -> None:
+        """As often as it takes: on a busy machine a broker may not answer in time at first."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                await self.house.start(name)
+                return
+            except StackError as error:
+                say(f"{name} did not start: {str(error).splitlines()[0]}")
+                if not tries_left:
+                    raise
 
     async def supervise(self) -> None:
         """Start again what has ended by itself, and keep that it has; until cancelled."""

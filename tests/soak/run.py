@@ -31,9 +31,6 @@ from tests.soak.watch import Watcher
 PROBE_AFTER_S: Final = 10.0
 PROBE_EVERY_S: Final = 60.0
 SAY_EVERY_S: Final = 60.0
-QUIET_ALERTS_S: Final = 1200.0
-"""How long alerts may take to fall silent, once nothing is restarted any more: rules look back."""
-
 FROZEN_S: Final = 4.0
 
 
@@ -119,7 +116,7 @@ class Soak:
         if self.alarms is None:
             return
         began_s = self.house.now_s
-        while self.house.now_s - began_s < QUIET_ALERTS_S:
+        while self.house.now_s - began_s < self.args.alerts_quiet_s:
             self.firing = await self.alarms.active("firing")
             # What only waits for its time might still come to fire.
             if self.firing == [] and await self.alarms.active("pending") == []:
@@ -183,14 +180,14 @@ async def soaked(args: argparse.Namespace) -> Soak:
         observer = Observer(found.store.url, symbols)
         soak = Soak(args, found, watcher, Hand(found), observer)
         others = [watcher.run(), soak.hand.supervise(), observer.run(), soak.progress()]
-        if missing := alarms.unavailable():
+        if missing := alarms.unavailable(Path(args.rules)):
             say(f"alerts are not checked: {missing}")
         else:
             targets: dict[str, list[int]] = {}
             for part in found.parts.values():
                 targets.setdefault(part.command, []).append(part.port)
             soak.alarms = await stack.enter_async_context(
-                alarms.alarms(found.folder / "prometheus", targets)
+                alarms.alarms(found.folder / "prometheus", targets, Path(args.rules))
             )
             soak.rules = await soak.alarms.rules()
             others.append(soak.alarms.watch(lambda: found.now_s))

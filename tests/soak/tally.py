@@ -88,6 +88,7 @@ class SymbolTally:
         missing: Trade ids jumped over.
         first_trade, last_trade: Ids; 0 before any.
         disorder: Holes in the feed's sequence, in words.
+        dropped: Those that the bridge has told of: the broker was away for longer than it buffers.
         again: Records of a sequence that was there already, or of a lower token.
         takeovers: In the order of the topic.
         held: Offset of the newest record.
@@ -102,11 +103,13 @@ class SymbolTally:
     held: int = -1
     again: int = 0
     disorder: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     takeovers: list[Takeover] = field(default_factory=list)
     _token: int = 0
     _seq: int = 0
     _last_ms: int = 0
     _status: str = ""
+    _priced: bool = False
     _seconds: Counter[int] = field(default_factory=Counter)
     _heard: set[int] = field(default_factory=set)
     _buckets: dict[int, list[int]] = field(default_factory=dict)
@@ -125,6 +128,8 @@ class SymbolTally:
         self._last_ms = max(self._last_ms, seen.ts_recv_ms)
         if seen.kind == "trade":
             self._trade(second, seen)
+        elif seen.kind == "instrument":
+            self._priced = True  # a profile has bins from here on
         elif seen.kind == "feed_status":
             self._status = seen.status
             if seen.status in TOLD:
@@ -137,16 +142,25 @@ class SymbolTally:
                 farewell = self._status == "disconnected"
                 self.takeovers.append(Takeover(self._last_ms, seen.ts_recv_ms, farewell))
             if seq != 1:
-                self.disorder.append(f"{self.symbol}@{offset}: token {token} begins with {seq}")
+                self._hole(f"{self.symbol}@{offset}: token {token} begins with {seq}", seen)
         elif token < self._token or seq <= self._seq:
             # What was not acknowledged is sent again, and a dead bridge's last word may come late:
             # readers have rules for both, and must count neither.
             self.again += 1
             return False
         elif seq != self._seq + 1:
-            self.disorder.append(f"{self.symbol}@{offset}: {seq} behind {self._seq}")
+            self._hole(f"{self.symbol}@{offset}: {seq} behind {self._seq}", seen)
         self._token, self._seq = token, seq
         return True
+
+    def _hole(self, where: str, seen: Seen) -> None:
+        """Records were dropped before the broker. A bridge says so: by the very next record."""
+        if seen.kind == "feed_status" and seen.status == "gap":
+            self.dropped.append(where)
+        else:
+            self.disorder.append(where)
+        if self._token:
+            self._gaps[max(self._last_ms, seen.ts_recv_ms) // 1000] += 1
 
     def _trade(self, second: int, seen: Seen) -> None:
         now = self._last_ms // 1000
@@ -162,7 +176,7 @@ class SymbolTally:
             self.first_trade = self.first_trade or ident
             self.last_trade = ident
         self.trades += 1
-        self._seconds[second] += 1
+        self._seconds[second] += self._priced
         bucket = self._buckets.setdefault(seen.ts_recv_ms // 100, [0, 0, 0])
         bucket[0] += 1
         bucket[1 if seen.side == "buy" else 2] += seen.sz * 10 ** (seen.sz_e - EXPONENT_MIN)
