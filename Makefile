@@ -6,7 +6,7 @@ PACKAGES := agents lua serving streams tables tapeline
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test lint unit alerts bench docs lock clean
+.PHONY: help setup dev test lint unit alerts bench docs lock clean soak overload
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -44,6 +44,13 @@ alerts: setup ## alerts: promtool's checks, unit tests, and each one fired end t
 # write docs/benchmarks.md out of what was found.
 bench: setup ## all benchmarks, peers included; ARGS narrows them
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Half an hour with restarts, after half an hour of warm-up; ARGS="--minutes 3 --warm-up-minutes 1".
+soak: setup ## an hour at 5,000 records/s, everything restarted every 3 minutes; draws docs/images/soak.svg
+	$(BIN)/python -m tests.soak --plot docs/images/soak.svg $(ARGS)
+
+overload: setup ## three times what one worker can take, for 2 minutes; draws docs/images/overload.svg
+	$(BIN)/python -m tests.soak overload --plot docs/images/overload.svg $(ARGS)
 
 docs: setup ## regenerate what comes from the code: schemas, settings, metrics, contracts and texts of readers
 	$(BIN)/python -m tapeline.schemas docs/schemas serving/schemas
