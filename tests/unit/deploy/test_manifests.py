@@ -22,10 +22,10 @@ from tapeline.cli import app
 from tapeline.config import Settings, load_settings, variable_name
 from tapeline.healthcheck import ROLES
 from tests.support.imports import ROOT
+from tests.support.units import SYSTEMD, env_file, environment, services, unit_lines, value_of
 
 DEPLOY = ROOT / "deploy"
 K8S = DEPLOY / "k8s"
-SYSTEMD = DEPLOY / "systemd"
 
 KNOWN = {variable_name(name): name for name in Settings.model_fields}
 DEFAULTS = {name: Settings.model_fields[setting].default for name, setting in KNOWN.items()}
@@ -70,12 +70,6 @@ class Started:
         """Where its settings have it listen."""
         variable = ROLES[self.role][0]
         return int(self.environ.get(variable, DEFAULTS[variable]))
-
-
-def env_file(path: Path) -> dict[str, str]:
-    """Variables of a file of NAME=value lines."""
-    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
 
 
 def documents(folder: Path = K8S) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -125,30 +119,13 @@ def in_compose() -> Iterator[Started]:
             yield Started(f"docker-compose.yml: {name}", service["command"], given, ports)
 
 
-def unit(path: Path) -> list[tuple[str, str]]:
-    """Lines of a unit, in order: a name may come again."""
-    lines = (line.strip() for line in path.read_text().splitlines())
-    return [
-        (key, value)
-        for key, _, value in (line.partition("=") for line in lines)
-        if value and not key.startswith(("#", "["))
-    ]
-
-
 def in_systemd() -> Iterator[Started]:
-    common = {**env_file(SYSTEMD / "tapeline.env"), **env_file(SYSTEMD / "secrets.env")}
-    for path in sorted((SYSTEMD / "units").glob("*.service")):
-        lines = unit(path)
-        own = dict(
-            word.split("=", 1)
-            for key, value in lines
-            if key == "Environment"
-            for word in value.replace("%H", "host-1").replace("%i", "9103").split()
-        )
-        for key, value in lines:
+    for path in services():
+        for key, value in unit_lines(path):
             if key == "ExecStart":
                 program, *rest = value.split()
-                yield Started(path.name, [Path(program).name, *rest], {**own, **common})
+                environ = environment(path, "9103")
+                yield Started(path.name, [Path(program).name, *rest], environ)
 
 
 def everything() -> list[Started]:
@@ -248,7 +225,7 @@ def test_probes_ask_paths_and_ports_that_there_are() -> None:
 
 def test_ports_of_services_lead_to_containers() -> None:
     ports: dict[str, set[str]] = {}
-    for where, document in documents():
+    for _, document in documents():
         template = document.get("spec", {}).get("template")
         if template:
             labels = template["metadata"]["labels"]
@@ -257,7 +234,6 @@ def test_ports_of_services_lead_to_containers() -> None:
                 ports.setdefault(key, set()).update(
                     port["name"] for port in container.get("ports", ())
                 )
-        del where
     for where, document in documents():
         if document["kind"] == "Service":
             selector = document["spec"]["selector"]
@@ -374,15 +350,15 @@ def test_prometheus_of_compose_finds_its_targets_and_calls_them_what_rules_do() 
 def test_units_read_files_that_the_installer_writes() -> None:
     installer = (SYSTEMD / "install.sh").read_text()
     for path in sorted((SYSTEMD / "units").rglob("*.conf")):
-        for key, value in unit(path):
+        for key, value in unit_lines(path):
             if key == "EnvironmentFile":
                 name = Path(value).name
                 assert "%N" in name or f'"$etc/{name}"' in installer, value
 
 
 def test_paths_of_units_are_those_of_the_installer() -> None:
-    for path in (SYSTEMD / "units").glob("*.service"):
-        for key, value in unit(path):
+    for path in services():
+        for key, value in unit_lines(path):
             if key == "ExecStart":
                 assert value.startswith("/opt/tapeline/current/bin/"), path.name
     installer = (SYSTEMD / "install.sh").read_text()
@@ -395,8 +371,8 @@ def test_paths_of_units_are_those_of_the_installer() -> None:
 
 
 def test_units_of_the_target_start_and_stop_with_it() -> None:
-    for path in (SYSTEMD / "units").glob("*.service"):
-        lines = unit(path)
+    for path in services():
+        lines = unit_lines(path)
         assert ("PartOf", "tapeline.target") in lines, path.name
         assert ("WantedBy", "tapeline.target") in lines, path.name
 
@@ -409,8 +385,7 @@ def test_units_give_a_stop_the_time_that_it_takes() -> None:
     }  # fmt: skip
     for name, constants in steps.items():
         needed = sum(constant(*where) for where in constants)
-        [given] = [float(v) for k, v in unit(SYSTEMD / "units" / name) if k == "TimeoutStopSec"]
-        assert given >= needed + 5, name
+        assert float(value_of(SYSTEMD / "units" / name, "TimeoutStopSec")) >= needed + 5, name
 
 
 def constant(path: str, name: str) -> float:
@@ -433,6 +408,6 @@ def test_one_kafka_of_systemd_is_where_the_settings_look() -> None:
     properties = env_file(SYSTEMD / "kafka" / "server.properties")
     url = env_file(SYSTEMD / "tapeline.env")["KAFKA_URL"]
     assert properties["advertised.listeners"] == f"PLAINTEXT://{url.removeprefix('kafka://')}"
-    service = dict(unit(SYSTEMD / "kafka" / "kafka.service"))
+    service = dict(unit_lines(SYSTEMD / "kafka" / "kafka.service"))
     assert service["ExecStart"].endswith("kafka.Kafka /etc/kafka/server.properties")
     assert properties["log.dirs"].startswith(f"/var/lib/{service['StateDirectory']}/")
