@@ -6,6 +6,7 @@ The rules are written once, for every Prometheus; an operator's cluster wants th
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -39,4 +40,7 @@ def render(rules: str) -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(render(RULES.read_text()))
+    if RULES.exists():
+        TARGET.write_text(render(RULES.read_text()))
+    else:
+        sys.stderr.write(f"no {RULES}: {TARGET} is left as it is\n")
