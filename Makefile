@@ -6,7 +6,7 @@ PACKAGES := agents lua serving streams tables tapeline
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test lint unit alerts bench docs lock clean soak overload
+.PHONY: help setup dev test lint unit alerts bench docs lock clean soak overload manifests
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ docs: setup ## regenerate what comes from the code: schemas, settings, metrics, 
 	$(BIN)/python -m deploy.grafana.boards deploy/grafana/dashboards
 	$(BIN)/python -m serving.glossary_made serving/texts
 	$(BIN)/python -m serving.mcp.published docs/api/mcp.json
+	$(BIN)/python deploy/k8s/prometheus_rule.py
+
+manifests: setup ## overlays by kubeconform, compose files and systemd units by their own tools
+	@deploy/k8s/check.sh
 
 # The versions of the core, which is what an image runs (its reader answers /mcp too), are those of
 # the whole, whatever extras are installed.

@@ -149,6 +149,12 @@ class Standby:
         ready = {p for p in self._shards.warm_partitions() if self._tail.is_current(p)}
         return self._shards.symbols_of(ready)
 
+    def warming(self) -> list[str]:
+        """Symbols that are to be kept warm, and whose copy is not there yet."""
+        return self._shards.symbols_of(
+            {partition for partition in self._wanted if not self._tail.is_current(partition)}
+        )
+
     def lost(self, partitions: Collection[int]) -> None:
         """The topic does not go on where we are: begin again from the changelog."""
         self._own -= set(partitions)

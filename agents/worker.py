@@ -34,6 +34,7 @@ from agents.oversight import Oversight
 from agents.ownership import Ownership
 from agents.parameters import parameters_of
 from agents.raw_streams import RawStreams
+from agents.readiness import unready
 from agents.retirement import Retirement
 from agents.shards import BatchOutcome, Shards
 from agents.side_metrics import SideMetrics
@@ -187,7 +188,7 @@ class Worker:
         self.app.on_seated = self.assignments.seated
         self.app.on_recovered = self.assignments.restore
         self.probe = ProbeServer(
-            settings.bind_host, settings.metrics_port, self.metrics.registry, self.health
+            settings.bind_host, settings.metrics_port, self.metrics.registry, self.health, unready
         )
         self.vitals = Vitals(
             self.app,
@@ -486,6 +487,7 @@ class Worker:
             "differences": self.oversight.found.by_kind(),
             "assigned_symbols": self.shards.symbols(),
             "warm_symbols": self.standby.ready(),
+            "warming_symbols": self.standby.warming(),
             **watched,
         }
         return well, body

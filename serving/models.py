@@ -188,6 +188,12 @@ class HealthAnswer(_Model):
     uptime_s: float
 
 
+class LiveAnswer(_Model):
+    """The process's event loop comes round."""
+
+    live: bool
+
+
 class ReadyAnswer(_Model):
     """Whether calls will be answered, else why not."""
 

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from lua import Keys, Scripts
 from streams.bridge_beat import BridgeBeat, Figures, Parts
-from streams.bridge_health import health
+from streams.bridge_health import health, unready
 from streams.bridge_metrics import BridgeMetrics
 from streams.bridge_telemetry import BridgeTelemetry
 from streams.capture.recorder import Recorder
@@ -182,7 +182,7 @@ class Bridge:
             telemetry=self.telemetry.telemetry,
         )
         self.probe = ProbeServer(
-            settings.bind_host, settings.bridge_port, metrics.registry(), self.health
+            settings.bind_host, settings.bridge_port, metrics.registry(), self.health, unready
         )
         parts = Parts(
             sources=self._sources,

@@ -1,4 +1,4 @@
-"""What the bridge's ``/health`` says."""
+"""What the bridge's ``/health`` and ``/ready`` say."""
 
 from __future__ import annotations
 
@@ -59,6 +59,25 @@ def health(
             "age_ms": outbox.age_ms(monotonic_ms),
         },
     }
+
+
+def unready(well: bool, body: dict[str, Any]) -> str:
+    """What a bridge still waits for, or again; '' where everything flows.
+
+    A bridge that stands by for another one is ready: it has its sockets and its books.
+
+    Args:
+        well: Of `health`.
+        body: Of `health`.
+    """
+    if well:
+        return ""
+    away = [f"{name}: no socket" for name, one in body["venues"].items() if not one["connected"]]
+    if not body["broker"]["connected"] or body["broker"]["outage"]:
+        away.append("the broker takes nothing")
+    if not body["redis"]["reachable"]:
+        away.append("Redis does not answer")
+    return "; ".join(away) or "nothing is followed yet"
 
 
 def _venue(source: FrameSource, feeds: Feeds, now_ms: int) -> dict[str, Any]:

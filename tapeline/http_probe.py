@@ -1,4 +1,10 @@
-"""``/metrics`` and ``/health`` of a process that is not a web server otherwise."""
+"""``/metrics``, ``/health``, ``/live``, ``/ready`` of a process that is no web server otherwise.
+
+Three questions, so that a supervisor does the right thing. ``/live``: does the event loop come
+round? Where not, a restart helps. ``/ready``: is it at work as it should be, so that the next one
+may be restarted? ``/health``: what a person looks at. What the process waits for (broker, Redis,
+venue) is in the last two only: a restart mends none of it.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +22,38 @@ from tapeline.metrics.exposition import exposition
 HealthCheck = Callable[[], tuple[bool, dict[str, Any]]]
 """Whether the process is well, and what ``/health`` says of it."""
 
+ReadyCheck = Callable[[bool, dict[str, Any]], str]
+"""Given what `HealthCheck` answers: why the process is not ready, or ''."""
+
+
+def unwell(well: bool, body: dict[str, Any]) -> str:
+    """Ready while well."""
+    return "" if well else str(body.get("status", "unhealthy"))
+
 
 class ProbeServer:
     """A small HTTP server for operators.
+
+    Args:
+        host, port: Where to listen.
+        registry: What ``/metrics`` shows.
+        health: What ``/health`` says.
+        unready: What of that keeps the process from being ready.
 
     Attributes:
         port: The port listened on; the chosen one when 0 was asked for.
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, health: HealthCheck
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        health: HealthCheck,
+        unready: ReadyCheck = unwell,
     ) -> None:
         self.host, self.port = host, port
-        self._registry, self._health = registry, health
+        self._registry, self._health, self._unready = registry, health, unready
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -40,6 +65,8 @@ class ProbeServer:
         app = web.Application()
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/health", self._get_health)
+        app.router.add_get("/live", self._get_live)
+        app.router.add_get("/ready", self._get_ready)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=1.0
         )
@@ -71,6 +98,16 @@ class ProbeServer:
         well, body = self._health()
         return web.Response(
             status=200 if well else 503, body=orjson.dumps(body), content_type="application/json"
+        )
+
+    async def _get_live(self, _request: web.Request) -> web.Response:
+        return web.json_response({"live": True})
+
+    async def _get_ready(self, _request: web.Request) -> web.Response:
+        reason = self._unready(*self._health())
+        body = {"ready": not reason, "reason": reason}
+        return web.Response(
+            status=503 if reason else 200, body=orjson.dumps(body), content_type="application/json"
         )
 
 

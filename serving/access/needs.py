@@ -35,6 +35,7 @@ PATHS: Final = {
     "/status": Need(scope="status:read"),
     "/metrics": Need(scope="status:read"),
     "/health": PUBLIC,
+    "/live": PUBLIC,
     "/ready": PUBLIC,
     "/openapi.json": PUBLIC,
     "/openapi-3.0.json": PUBLIC,

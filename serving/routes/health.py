@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from serving.access.front import keys_needed
 from serving.access.ring import KeysUnknown
-from serving.models import HealthAnswer, ReadyAnswer
+from serving.models import HealthAnswer, LiveAnswer, ReadyAnswer
 from serving.parts import Parts
 from serving.reader import StoreUnavailable
 from serving.routes.documented import json_bytes, problems
@@ -47,6 +47,11 @@ def router(parts: Parts) -> APIRouter:
             "uptime_s": (parts.clock.now_ms() - parts.started_ms) / 1000,
         }
         return json_bytes(orjson.dumps(body), status=503 if reason else 200)
+
+    @routes.get("/live", responses={200: {"model": LiveAnswer}, **problems(public=True)})
+    async def live() -> Response:
+        """Whether this process answers; nothing else is asked, as a restart would mend nothing else."""
+        return json_bytes(b'{"live":true}')
 
     @routes.get(
         "/ready",

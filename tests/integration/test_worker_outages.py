@@ -139,6 +139,8 @@ async def test_the_broker_is_killed_and_comes_back(
     health = await worker.health()
     assert health is not None
     assert not health["assigned"]
+    assert await worker.live(), "a restart brings no broker back"
+    assert await worker.unready()
     await started(background, broker)
     await worker.ready()
     async with one.redis() as redis:

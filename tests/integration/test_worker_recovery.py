@@ -65,6 +65,15 @@ async def applied_up_to(redis: Client, offset: int, worker: WorkerProcess) -> No
     await eventually(there, what=f"offset {offset}; {worker.tail()}")
 
 
+async def settled(*workers: WorkerProcess) -> None:
+    """Until each says that a rolling upgrade may go on from it."""
+
+    async def all_ready() -> bool:
+        return all([await worker.unready() == "" for worker in workers])
+
+    await eventually(all_ready, what=str([await worker.unready() for worker in workers]))
+
+
 async def commits_were_due(worker: WorkerProcess) -> None:
     """Longer than Faust's commit interval of 1 s."""
     before = await worker.health()
@@ -212,6 +221,9 @@ async def test_an_assignment_reads_on_where_the_last_one_ended(
     comes = await one.worker(NT_NODE_ID=f"{one.name}-b")
     await comes.ready()
     await stays.says("changelog.read", count=2)
+    await settled(stays, comes)
+    warm = [(await worker.health() or {})["warm_symbols"] for worker in (stays, comes)]
+    assert sorted(warm) == [[], [SYMBOL]], "ready, and nobody keeps the symbol warm"
     between = (await stays.says("changelog.read", count=2))["records_total"]
     assert await comes.stopped() == 0
     after = (await stays.says("changelog.read", count=3))["records_total"]

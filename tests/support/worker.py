@@ -166,6 +166,15 @@ class WorkerProcess:
         body = await self._get("/health")
         return None if body is None else json.loads(body)
 
+    async def unready(self) -> str | None:
+        """What ``/ready`` gives as its reason, '' for none; None if nobody answers."""
+        body = await self._get("/ready")
+        return None if body is None else str(json.loads(body)["reason"])
+
+    async def live(self) -> bool:
+        """Whether ``/live`` answers."""
+        return await self._get("/live") == '{"live": true}'
+
     async def probe(self, timeout_s: float = 1.0) -> tuple[int, dict[str, Any]]:
         """Status and body of ``/health``; (0, {}) if nobody answers in time."""
         try:

@@ -13,6 +13,7 @@ import yaml
 from tests.support.imports import ROOT
 
 FILES = ("docker-compose.yml", "docker-compose.test.yml")
+PROFILES = ("default", "scale", "observability", "console", "parallel-test")
 
 
 def services(name: str = "docker-compose.yml") -> dict[str, dict[str, Any]]:
@@ -20,17 +21,59 @@ def services(name: str = "docker-compose.yml") -> dict[str, dict[str, Any]]:
     return loaded
 
 
-def compose_plugin() -> bool:
-    if shutil.which("docker") is None:
-        return False
-    asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    return asked.returncode == 0
+def compose_command() -> list[str] | None:
+    """Docker's plugin, or its program by itself; None where there is neither."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) is not None:
+            asked = subprocess.run([*command, "version"], capture_output=True, check=False)
+            if asked.returncode == 0:
+                return command
+    return None
 
 
-@pytest.mark.skipif(not compose_plugin(), reason="no compose plugin on this machine")
-@pytest.mark.parametrize("name", FILES)
-def test_compose_accepts_it(name: str) -> None:
-    subprocess.run(["docker", "compose", "-f", name, "config", "--quiet"], cwd=ROOT, check=True)
+@pytest.mark.skipif(compose_command() is None, reason="no docker compose on this machine")
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [*(("docker-compose.yml", profile) for profile in PROFILES), ("docker-compose.test.yml", "")],
+)
+def test_compose_accepts_it(name: str, profile: str) -> None:
+    command = compose_command()
+    assert command is not None
+    chosen = ["--profile", profile] if profile else []
+    subprocess.run([*command, "-f", name, *chosen, "config", "--quiet"], cwd=ROOT, check=True)
+
+
+def test_profiles_are_those_that_are_documented() -> None:
+    used = {p for service in services().values() for p in service.get("profiles", ())}
+    assert used | {"default"} == set(PROFILES)
+
+
+def test_scale_is_three_workers_and_two_bridges() -> None:
+    """Each with a name of its own: two processes of one name would end one of them."""
+    names: dict[str, list[str]] = {"worker": [], "bridge": []}
+    for service in services().values():
+        if set(service.get("profiles", ["scale"])) == {"scale"}:
+            for role, found in names.items():
+                if role in service.get("command", ()):
+                    found.append(service["environment"]["NT_NODE_ID"])
+    assert sorted(names["worker"]) == ["worker-1", "worker-2", "worker-3"]
+    assert sorted(names["bridge"]) == ["bridge-1", "bridge-2"]
+
+
+def test_ours_run_without_rights_on_a_root_that_they_can_not_write() -> None:
+    for name, service in services().items():
+        if "tapeline:" in service["image"]:
+            assert service["read_only"], name
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_the_second_analytics_shares_neither_group_nor_reports() -> None:
+    everything = services()
+    beside = everything["worker-parallel"]["environment"]
+    assert beside["NT_APP_ID"] == everything["topics-apply-parallel"]["environment"]["NT_APP_ID"]
+    assert beside["NT_APP_ID"] != "tapeline"
+    assert beside["NT_REPORT_SUFFIX"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -71,7 +114,8 @@ def test_ports_are_published_on_loopback_only() -> None:
 def test_each_process_and_its_health(service: str, command: str, port: int) -> None:
     defined = services()[service]
     assert " ".join(defined["command"]) == command
-    assert f"http://127.0.0.1:{port}/health" in " ".join(defined["healthcheck"]["test"])
+    asked = "serve" if service == "serve" else service
+    assert defined["healthcheck"]["test"][-2:] == ["tapeline.healthcheck", asked]
     assert port in defined["environment"].values()
     assert {"KAFKA_URL", "REDIS_URL", "SYMBOLS"} <= defined["environment"].keys()
 
@@ -92,6 +136,8 @@ def test_the_image_is_made_from_hashed_locks_and_is_not_root() -> None:
             assert "--require-hashes" in line or "--no-index" in line, line
     runtime = text.partition("AS runtime")[2]
     assert re.search(r"^USER (?!0\b|root\b)", runtime, re.MULTILINE)
+    assert "HEALTHCHECK" in runtime
+    assert "COPY --from=uv" not in runtime, "what installs does not travel with what runs"
 
 
 @pytest.mark.parametrize("name", ["core", "dev", "build"])

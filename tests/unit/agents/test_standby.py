@@ -125,8 +125,10 @@ async def test_a_copy_is_fed_from_the_committed_offset(bench: Bench) -> None:
     assert bench.tail.next == {HOME: 40}
     assert bench.shards.engine(SYMBOL) is not None
     assert bench.standby.ready() == []  # not before it has reached the end
+    assert bench.standby.warming() == [SYMBOL]
     bench.tail.current = {HOME}
     assert bench.standby.ready() == [SYMBOL]
+    assert bench.standby.warming() == []
 
 
 async def test_where_nothing_is_committed_it_begins_as_far_back_as_a_state_reaches(

@@ -282,6 +282,8 @@ async def test_keys_that_are_not_known_yet_refuse_nobody_for_good(
         refused(await Client(app, text).report("BTCUSDT"), "keys-unknown")
         ready = await Client(app).get("/ready")
         assert (ready.status, ready.json()["ready"]) == (503, False)
+        live = await Client(app).get("/live")
+        assert (live.status, live.json()) == (200, {"live": True}), "a restart mends no Redis"
         own_server.resume()
         await eventually(partial(Client(app, text).report, "BTCUSDT"), 200)
         assert (await Client(app).get("/ready")).json() == {"ready": True, "reason": ""}

@@ -291,6 +291,7 @@ async def test_health_says_what_flows(broker: FakeBroker, scripts: FakeScripts) 
         await r.until(lambda: r.bridge.health()[0])
         code, _ = await r.get("/health")
         assert code == 200
+        assert (await r.get("/ready"))[0] == 200
         _, body = r.bridge.health()
         assert body["status"] == "ok"
         assert body["symbols_in_sync"] == 1
@@ -306,6 +307,11 @@ async def test_health_is_503_before_anything_flows(
     async with running(FakeSource(forever)) as r:
         code, _ = await r.get("/health")
         assert code == 503
+        assert (await r.get("/live"))[0] == 200, "a restart brings no Redis back"
+        ready, said = await r.get("/ready")
+        assert ready == 503
+        assert f"{VENUE}: no socket" in said
+        assert "Redis does not answer" in said
         _, body = r.bridge.health()
         assert body["venues"][VENUE]["last_frame_age_ms"] is None
         assert not body["connected"]

@@ -74,6 +74,43 @@ async def test_health_says_the_same_by_status_and_body(
             assert await response.json() == {"node_id": "n1", "well": well}
 
 
+async def test_it_is_live_while_its_loop_comes_round_however_unwell(
+    probe: ProbeServer, http: aiohttp.ClientSession, patient: Patient
+) -> None:
+    """A restart would bring back neither a broker nor Redis."""
+    patient.well = False
+    async with http.get(f"{probe.url}/live") as response:
+        assert (response.status, await response.json()) == (200, {"live": True})
+
+
+async def test_ready_is_well_unless_somebody_says_more(
+    probe: ProbeServer, http: aiohttp.ClientSession, patient: Patient
+) -> None:
+    for well, status, reason in ((True, 200, ""), (False, 503, "unhealthy")):
+        patient.well = well
+        async with http.get(f"{probe.url}/ready") as response:
+            assert response.status == status
+            assert await response.json() == {"ready": well, "reason": reason}
+
+
+async def test_a_process_may_be_well_and_not_ready(
+    patient: Patient, http: aiohttp.ClientSession
+) -> None:
+    """By what its health says."""
+    server = ProbeServer(
+        LOOPBACK, 0, CollectorRegistry(), patient.health, lambda _well, body: f"{body['node_id']}!"
+    )
+    await server.start()
+    try:
+        async with http.get(f"{server.url}/health") as response:
+            assert response.status == 200
+        async with http.get(f"{server.url}/ready") as response:
+            assert response.status == 503
+            assert await response.json() == {"ready": False, "reason": "n1!"}
+    finally:
+        await server.stop()
+
+
 async def test_anything_else_is_not_found(probe: ProbeServer, http: aiohttp.ClientSession) -> None:
     """And nothing can be written."""
     async with http.get(f"{probe.url}/") as response:
