@@ -39,12 +39,14 @@ lint: setup ## ruff and mypy --strict
 bench: setup ## all benchmarks, peers included; ARGS narrows them
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: setup ## regenerate what comes from the code: schemas, settings, contracts and texts of readers
+docs: setup ## regenerate what comes from the code, and build the site into .cache/site/html
 	$(BIN)/python -m tapeline.schemas docs/schemas serving/schemas
 	$(BIN)/python -m serving.contract_docs docs/api
 	$(BIN)/python -m tapeline.config_docs docs/configuration.md
 	$(BIN)/python -m serving.glossary_made serving/texts
 	$(BIN)/python -m serving.mcp.published docs/api/mcp.json
+	@requirements/bench.sh docs
+	$(BIN)/python -m docs.site
 
 # The versions of the core, which is what an image runs (its reader answers /mcp too), are those of
 # the whole, whatever extras are installed.
@@ -57,6 +59,7 @@ lock: ## resolve requirements/*.txt anew (needs uv); ARGS="--upgrade"
 	$(COMPILE) --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) $(ARGS) requirements/cryptofeed.in -o requirements/cryptofeed.txt
+	$(COMPILE) $(ARGS) requirements/docs.in -o requirements/docs.txt
 	@! grep -n '://' requirements/*.txt || { echo "lock: an address got into a lock" >&2; exit 1; }
 
 clean: ## remove .venv, caches and build output

@@ -16,10 +16,16 @@ from tapeline.config import Settings, variable_name
 from tests.support.imports import ROOT
 
 PAGES = ("docs/coordination.md", "docs/runbooks/troubleshooting.md")
+GUIDES = tuple(
+    f"docs/operations/{name}.md"
+    for name in ("development", "staging", "production", "recovery", "monitoring")
+)
 PACKAGES = ("agents", "lua", "serving", "streams", "tables", "tapeline")
 
 METRIC = re.compile(r"\b(?:nt|tapeline)_[a-z_]+\b")
 EVENT = re.compile(r"[a-z_]+\.[a-z_]+|(?:lease|symbol|rebalance)_[a-z]*(?:ed|lost|conflict)")
+TESTS_OWN = {"NT_CRASH_KILLS", "NT_CRASH_SEED"}
+"""What tests are told by the environment."""
 FILES = (".py", ".lua", ".md", ".yml", ".log")
 
 ANCHORS = (
@@ -58,7 +64,7 @@ def metrics() -> set[str]:
     for func, text in calls():
         if func in {"_counter", "_gauge"}:
             names.add(f"{PREFIX}{text}_total" if func == "_counter" else f"{PREFIX}{text}")
-        elif func in {"Counter", "Histogram"} and text.startswith("tapeline_http_"):
+        elif func in {"Counter", "Gauge", "Histogram"} and text.startswith("tapeline_"):
             names.add(text)
     return names
 
@@ -77,7 +83,7 @@ def rows(page: str) -> Iterator[list[str]]:
             yield [cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + GUIDES)
 def test_every_metric_and_log_event_of_a_page_is_in_the_code(page: str) -> None:
     """Or somebody waits for an alert that never comes."""
     assert unknown((ROOT / page).read_text()) == []
@@ -112,9 +118,9 @@ def test_settings_have_the_defaults_that_the_page_says() -> None:
     assert said
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + GUIDES)
 def test_settings_named_in_a_page_are_settings(page: str) -> None:
-    names = {variable_name(name) for name in Settings.model_fields}
+    names = {variable_name(name) for name in Settings.model_fields} | TESTS_OWN
     assert set(re.findall(r"\bNT_[A-Z_]+\b", (ROOT / page).read_text())) <= names
 
 
