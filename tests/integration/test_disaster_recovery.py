@@ -171,6 +171,7 @@ async def test_a_redis_that_is_wiped_and_one_that_is_restored(
     key = await key_command(store.url, "create", "--name", "bot", "--scope", "reports:read")
     worker, tape = await written(one, terminal)
     first = await token_above(one, 0, worker)
+    # Between the page's second command and its third, the `cp`, somebody looks and waits.
     save, info, copy = section(RECOVERY, "redis-cli BGSAVE")[0].commands
     await terminal.follow([Block(RECOVERY, 1, (save, info), ())])
 

@@ -1,7 +1,7 @@
 """Commands of the pages that no other test runs, against a whole system of real processes.
 
 Marks before a block say what else becomes of it; `tests/unit/docs/test_docs_blocks.py` holds them
-to the truth, CONTRIBUTING.md explains them.
+to the truth, `docs/operations/development.md` explains them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def running(house: House) -> tuple[dict[str, str], dict[str, str]]:
         "NT_REQUIRE_KEYS": "never",
         "NT_ENABLE_STREAMS": "true",
     }
-    await asyncio.gather(
+    _, _, worker_process = await asyncio.gather(
         house.child("bridge", NT_BRIDGE_PORT=str(bridge), NT_NODE_ID="b1", NT_METRICS_PORT="0"),
         house.serve(),
         house.worker(),
@@ -58,6 +58,12 @@ async def running(house: House) -> tuple[dict[str, str], dict[str, str]]:
             return report is not None and report["source"]["slow"] is not None
 
         await eventually(reported, what=f"a report; {house.tail('bridge')}")
+
+    async def settled() -> bool:
+        status, health = await worker_process.probe()
+        return status == 200 and health["owned_symbols"] == health["assigned_symbols"]
+
+    await eventually(settled, what="every symbol's lease")
     env = house.one.environment(
         NT_SERVE_PORT=str(house.serve_port), TAPELINE_KEY=await house.admin_key()
     )

@@ -45,27 +45,26 @@ def wrong(block: Block, root: Path = ROOT) -> list[str]:
 
 
 def covers(test: Path, page: str, command: str) -> bool:
-    """Whether a test runs a command, as far as its text tells.
+    """Whether a test runs a command, as far as its text tells: it has the words of it.
 
-    It reads the page's blocks itself, or it has the program and the words behind it one after the
-    other: ``tapeline dlq retry`` is in a text with ``"dlq", "retry"``.
+    Or it reads the page's blocks itself, and knows the program.
     """
     source = test.read_text(encoding="utf-8")
     words = words_of(command)
-    program = command.split(maxsplit=1)[0].rpartition("/")[2]
-    if f'"{page}"' in source and re.search(r"\b(?:console|blocks)\(", source):
-        return program in source
-    between = r"(?:\s+|[\"'],\s*[\"'])"
-    return bool(words) and re.search(
-        r"(?<![\w-])" + between.join(map(re.escape, words)) + r"(?![\w-])", source
-    ) is not None  # fmt: skip
+    if f'"{page}"' in source and re.search(r"\b(?:console|blocks|section)\(", source):
+        words = [command.split(maxsplit=1)[0].rpartition("/")[2]]
+    return all(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", source) for word in words)
 
 
 def words_of(command: str) -> list[str]:
-    """What tells a command from others: its subcommands, or the script or module it runs."""
+    """What tells a command from others: settings before it, subcommands, its script or module."""
     words = shlex.split(command.rstrip("& "))
-    while words and re.fullmatch(r"[A-Z][A-Z_]*=.*", words[0]):
+    told = []
+    while words and (setting := re.fullmatch(r"([A-Z][A-Z_]*)=.*", words[0])):
+        told.append(setting[1])
         words.pop(0)
+    if any(name.startswith("NT_") for name in told):
+        return told
     program, *rest = words
     program = program.removeprefix(".venv/bin/")
     if program == "make":
@@ -73,7 +72,7 @@ def words_of(command: str) -> list[str]:
     if rest[:1] == ["-m"]:
         return [rest[1]]
     if program in {"python", "sh", "node"}:
-        return [Path(rest[0]).name]
+        return [Path(rest[0]).stem]
     named = []
     for word in rest:
         if not _WORD.fullmatch(word):
@@ -152,9 +151,10 @@ def test_a_block_is_taken_apart_as_a_shell_would() -> None:
     [
         ("tapeline dlq retry --all", ["dlq", "retry"]),
         (".venv/bin/tapeline report BTCUSDT --watch", ["report"]),
-        ("NT_A=1 NT_B=2 faust -A agents worker", ["faust"]),
+        ("NT_A=1 NT_B=2 faust -A agents worker", ["NT_A", "NT_B"]),
+        ("REDIS_URL=redis://x tapeline top", ["top"]),
         ("python -m tests.chaos kill --runs 3", ["tests.chaos"]),
-        ("python examples/readers/http_sync.py BTCUSDT", ["http_sync.py"]),
+        ("python examples/readers/http_sync.py BTCUSDT", ["http_sync"]),
         ("make dev ARGS=--once", ["make", "dev"]),
         ("redis-cli GET x", ["redis-cli"]),
     ],
