@@ -32,7 +32,7 @@ def _reason(page: Path, text: str, link: Link, root: Path) -> str:
     there = (page.parent / unquote(parts.path)).resolve() if parts.path else page
     if not there.is_relative_to(root.resolve()):
         return "outside of the project"
-    if not there.exists():
+    if parts.path and not there.exists():
         return "no such file"
     if not parts.fragment or LINE_OF_A_SOURCE.fullmatch(parts.fragment):
         return ""
