@@ -19,6 +19,9 @@ from docs.site.pages import ROOT, Link, links, pages
 HOME: Final = {"README.md": "index.md"}
 """Pages that are another one on the site."""
 
+LEFT_OUT: Final = "docs/site/"
+"""What builds the site is no part of it."""
+
 SHOWN: Final = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/", "deploy/", "examples/")
 """What begins so is a page of the site."""
 
@@ -27,6 +30,8 @@ CARRIED: Final = (".json", ".png", ".svg")
 
 SOURCES: Final = "source"
 """Folder of the site for files that are shown."""
+
+STYLES: Final = Path(__file__).with_name("extra.css")
 
 _LANGUAGES: Final = {
     ".c": "c",
@@ -55,15 +60,16 @@ class Staging:
 
     def __init__(self, folder: Path, root: Path = ROOT) -> None:
         self.folder, self.root = folder, root
-        self.places = {page: place_of(page) for page in pages(root) if page.startswith(SHOWN)}
+        self.places = {page: place_of(page) for page in pages(root) if _on_site(page)}
         self._waiting: list[str] = []
 
     def fill(self) -> None:
         """Write all of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._write("stylesheets/extra.css", STYLES.read_bytes())
         for path in (self.root / "docs").rglob("*"):
             name = path.relative_to(self.root).as_posix()
-            if path.suffix in CARRIED:
+            if path.suffix in CARRIED and _on_site(name):
                 self.places[name] = name.removeprefix("docs/")
                 self._write(self.places[name], path.read_bytes())
         for page in sorted(self.places):
@@ -114,6 +120,10 @@ class Staging:
         path = self.folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def _on_site(name: str) -> bool:
+    return name.startswith(SHOWN) and not name.startswith(LEFT_OUT)
 
 
 def place_of(page: str) -> str:
