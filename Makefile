@@ -52,7 +52,7 @@ soak: setup ## an hour at 5,000 records/s, everything restarted every 3 minutes;
 overload: setup ## three times what one worker can take, for 2 minutes; draws docs/images/overload.svg
 	$(BIN)/python -m tests.soak overload --plot docs/images/overload.svg $(ARGS)
 
-docs: setup ## regenerate what comes from the code: schemas, settings, metrics, contracts and texts of readers
+docs: setup ## regenerate what comes from the code, and build the site into .cache/site/html
 	$(BIN)/python -m tapeline.schemas docs/schemas serving/schemas
 	$(BIN)/python -m serving.contract_docs docs/api
 	$(BIN)/python -m tapeline.config_docs docs/configuration.md
@@ -61,6 +61,8 @@ docs: setup ## regenerate what comes from the code: schemas, settings, metrics, 
 	$(BIN)/python -m serving.glossary_made serving/texts
 	$(BIN)/python -m serving.mcp.published docs/api/mcp.json
 	$(BIN)/python deploy/k8s/prometheus_rule.py
+	@requirements/bench.sh docs
+	$(BIN)/python -m docs.site
 
 manifests: setup ## overlays by kubeconform, compose files and systemd units by their own tools
 	@deploy/k8s/check.sh
@@ -76,6 +78,7 @@ lock: ## resolve requirements/*.txt anew (needs uv); ARGS="--upgrade"
 	$(COMPILE) --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) $(ARGS) requirements/cryptofeed.in -o requirements/cryptofeed.txt
+	$(COMPILE) $(ARGS) requirements/docs.in -o requirements/docs.txt
 	@! grep -n '://' requirements/*.txt || { echo "lock: an address got into a lock" >&2; exit 1; }
 
 clean: ## remove .venv, caches and build output

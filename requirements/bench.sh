@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .cache/venv-NAME, an environment of peers that the benchmarks run beside Tapeline, out of
-# requirements/NAME.txt; NAME is `bench` if not given.
+# Makes .cache/venv-NAME out of requirements/NAME.txt: an environment of peers that the benchmarks run
+# beside Tapeline, or of what builds the documentation site. NAME is `bench` if not given.
 #
 # Apart from .venv, because what they depend on must not touch the product's versions.
 set -eu
@@ -12,7 +12,7 @@ lock=requirements/$name.txt
 venv=.cache/venv-$name
 # Wheels only, but for peers that there are none of.
 binary="--only-binary :all:"
-[ "$name" = bench ] || binary=
+[ "$name" != cryptofeed ] || binary=
 stamp=$venv/.made-from
 python=${PYTHON:-.venv/bin/python}
 
@@ -20,7 +20,7 @@ wanted=$("$python" --version; cat "$lock" "$0" | cksum)
 if [ -f $stamp ] && [ "$(cat $stamp)" = "$wanted" ] && $venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi
-echo "bench: $($python --version) -> $venv"
+echo "$name: $($python --version) -> $venv"
 rm -rf $venv
 mkdir -p .cache
 if command -v uv >/dev/null 2>&1; then
@@ -33,4 +33,4 @@ else
         --require-hashes -r $lock
 fi
 printf '%s\n' "$wanted" >$stamp
-echo "bench: done"
+echo "$name: done"

@@ -22,6 +22,7 @@ DOCS: Final = Path(__file__).parents[1] / "docs"
 
 _CODE: Final = re.compile(r"`([^`]+)`")
 _LINK: Final = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+_COMMENT: Final = re.compile(r"^<!-- .* -->\n", re.M)
 
 UNDER: Final = {"field of a venue": f"venues.by_venue.{ANY}."}
 """Tables whose rows leave out where the field is, by their first cell."""
@@ -84,7 +85,7 @@ def runbooks() -> dict[str, str]:
         for section in re.split(r"^## ", path.read_text(), flags=re.M)[1:]:
             title, _, body = section.partition("\n")
             anchor = title.strip().lower().replace(" ", "-")
-            words = _LINK.sub(r"\1", body).rstrip()
+            words = _LINK.sub(r"\1", _COMMENT.sub("", body)).rstrip()
             sections[anchor] = f"## {title.strip()}\n{words}\n"
     return sections
 

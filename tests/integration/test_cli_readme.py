@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 import typer
 
+from docs.site.pages import blocks, pages
 from tapeline.cli import app
 from tapeline.stack.embedded import EmbeddedBroker, EmbeddedKeyValueStore
 from tapeline.stack.ports import free_port
@@ -25,16 +26,14 @@ from tapeline.stack.processes import ChildProcess
 from tests.support import commands
 
 ROOT = commands.ROOT
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+PAGES = [page for page in pages() if page.startswith(("README.md", "CONTRIBUTING.md", "docs/"))]
 
 WAIT_S = 30.0
 
 
 def console(page: str) -> list[str]:
-    """What is typed in the console blocks of a page, comments left off."""
-    blocks = re.findall(r"```console\n(.*?)```", (ROOT / page).read_text(), re.S)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [line[2:].split("  #")[0].strip() for line in lines if line.startswith("$ ")]
+    """What is typed in the blocks of a page."""
+    return [command for block in blocks(page) for command in block.commands]
 
 
 def named(page: str) -> Iterator[list[str]]:

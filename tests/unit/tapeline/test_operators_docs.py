@@ -15,10 +15,16 @@ from tests.support.imports import ROOT
 from tests.support.metric_names import metric_names
 
 PAGES = ("docs/coordination.md", "docs/runbooks/troubleshooting.md")
+GUIDES = tuple(
+    f"docs/operations/{name}.md"
+    for name in ("development", "staging", "production", "recovery", "monitoring")
+)
 PACKAGES = ("agents", "lua", "serving", "streams", "tables", "tapeline")
 
 METRIC = re.compile(r"\b(?:nt|tapeline)_[a-z_]*[a-z]\b")
 EVENT = re.compile(r"[a-z_]+\.[a-z_]+|(?:lease|symbol|rebalance)_[a-z]*(?:ed|lost|conflict)")
+TESTS_OWN = {"NT_CRASH_KILLS", "NT_CRASH_SEED"}
+"""What tests are told by the environment."""
 FILES = (".py", ".lua", ".md", ".yml", ".log")
 
 ANCHORS = (
@@ -65,7 +71,7 @@ def rows(page: str) -> Iterator[list[str]]:
             yield [cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + GUIDES)
 def test_every_metric_and_log_event_of_a_page_is_in_the_code(page: str) -> None:
     """Or somebody waits for an alert that never comes."""
     assert unknown((ROOT / page).read_text()) == []
@@ -100,9 +106,9 @@ def test_settings_have_the_defaults_that_the_page_says() -> None:
     assert said
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + GUIDES)
 def test_settings_named_in_a_page_are_settings(page: str) -> None:
-    names = {variable_name(name) for name in Settings.model_fields}
+    names = {variable_name(name) for name in Settings.model_fields} | TESTS_OWN
     assert set(re.findall(r"\bNT_[A-Z_]+\b", (ROOT / page).read_text())) <= names
 
 

@@ -1,0 +1,1 @@
+"""The documentation site: pages as checks and builder see them (`python -m docs.site`)."""
