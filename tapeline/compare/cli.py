@@ -135,7 +135,7 @@ def _source(name: str, text: str) -> str | Path:
     Raises:
         ConfigError: Neither.
     """
-    kind, colon, suffix = text.partition(":")
+    kind, _, suffix = text.partition(":")
     if kind == LIVE and not Path(text).exists():
         try:
             return checked_suffix(suffix)

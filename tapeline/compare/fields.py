@@ -196,7 +196,8 @@ def window_holds(leaf: Leaf, a: Any, b: Any, skew_ms: int) -> bool:
 
     Args:
         leaf: The figure.
-        a, b: The reports it is of.
+        a: The report it is of.
+        b: The other one.
         skew_ms: At most `SKEW_MAX_MS`.
     """
     if not (number(leaf.a) and number(leaf.b)):

@@ -33,7 +33,8 @@ def compare_files(
     """Compare reports of one symbol and moment; both files are read once, line by line.
 
     Args:
-        a, b: What `tapeline replay --out` has written.
+        a: What `tapeline replay --out` has written.
+        b: Likewise.
         symbols: Which to compare; all if empty.
         comparison: Takes the pairs.
         progress: Told how far it is.
