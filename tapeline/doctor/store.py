@@ -9,6 +9,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
 )
@@ -18,6 +20,7 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from lua.scripts import DEFAULT_SCRIPTS
 from tapeline.config import Settings, mask
@@ -66,7 +69,11 @@ async def _connected(settings: Settings, name: str, look: Look) -> Finding:
         fix = "export REDIS_URL=redis://127.0.0.1:6379/0 (`tapeline dev` brings one of its own)"
         return fail(NOT_SET, expected, fix)
     redis = Redis.from_url(
-        settings.redis_url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S
+        settings.redis_url,
+        socket_connect_timeout=ANSWER_S,
+        socket_timeout=ANSWER_S,
+        retry=Retry(NoBackoff(), 0),
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     try:
         return await look(redis, settings)

@@ -102,7 +102,7 @@ async def test_a_replica_takes_no_writes(server: RedisProcess, tmp_path: Path) -
         assert "primary" in found.fix
 
 
-async def test_nobody_there(tmp_path: Path) -> None:
+async def test_nobody_there() -> None:
     """Said once, as a failure; what stands on it is skipped."""
     results = await looked(f"redis://user:hush@127.0.0.1:{free_port()}/0")
     assert status_of(results).pop("redis") is Status.FAIL
@@ -116,6 +116,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
     assert status_of(unset)["clock.redis"] is Status.SKIP
 
 
+@pytest.mark.slow
 async def test_one_that_takes_connections_and_says_nothing_ends_in_time(
     server: RedisProcess,
 ) -> None:
@@ -129,18 +130,19 @@ async def test_one_that_takes_connections_and_says_nothing_ends_in_time(
         server.resume()
 
 
+@pytest.mark.slow
 async def test_one_that_is_slow_is_told_of(server: RedisProcess) -> None:
-    """A proxy that holds each answer back for 30 ms: slower than it should be. For 300 ms: leases
-    of 800 ms would end before they are renewed.
+    """A proxy that holds each answer back for 30 ms: slower than it should be. For 110 ms: leases
+    of 400 ms would end before they are renewed.
     """
-    for delay_s, expected in ((0.03, Status.WARN), (0.22, Status.FAIL)):
+    for delay_s, expected in ((0.03, Status.WARN), (0.11, Status.FAIL)):
         proxy = await asyncio.start_server(
             lambda r, w, delay_s=delay_s: _held_back(server.port, r, w, delay_s), "127.0.0.1", 0
         )
         try:
             port = proxy.sockets[0].getsockname()[1]
             settings = load_settings(
-                {"REDIS_URL": f"redis://127.0.0.1:{port}/0", "NT_LEASE_TTL_MS": "800"}
+                {"REDIS_URL": f"redis://127.0.0.1:{port}/0", "NT_LEASE_TTL_MS": "400"}
             )
             (result,) = await run([c for c in store.checks(settings) if c.name == "redis"], 5.0)
             assert result.finding.status is expected, result
