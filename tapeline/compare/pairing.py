@@ -94,23 +94,30 @@ class Pairing:
     def _match(self, until_ms: int, apart_ms: int, *, near: bool) -> list[Pair]:
         """Takes out pairs, the closest first, of which one at least may wait no longer."""
         ours, theirs = self._waiting
+        others: dict[Where | None, list[int]] = {}
+        for j, b in enumerate(theirs):
+            others.setdefault(None if near else b.where, []).append(j)
         candidates = sorted(
-            (abs(a.now_ms - b.now_ms), i, j)
+            (apart, i, j)
             for i, a in enumerate(ours)
-            for j, b in enumerate(theirs)
-            if min(a.now_ms, b.now_ms) <= until_ms
-            and abs(a.now_ms - b.now_ms) <= apart_ms
-            and (near or a.where == b.where)
+            for j in others.get(None if near else a.where, ())
+            if (apart := abs(a.now_ms - theirs[j].now_ms)) <= apart_ms
         )
-        left: tuple[set[int], set[int]] = (set(range(len(ours))), set(range(len(theirs))))
+        free: tuple[set[int], set[int]] = (set(range(len(ours))), set(range(len(theirs))))
+        kept: tuple[set[int], set[int]] = (set(free[0]), set(free[1]))
         pairs = []
         for _, i, j in candidates:
-            if i in left[0] and j in left[1]:
-                left[0].discard(i)
-                left[1].discard(j)
+            if i not in free[0] or j not in free[1]:
+                continue
+            free[0].discard(i)
+            free[1].discard(j)
+            # Those that may wait longer are meant for each other, and may find a closer one.
+            if min(ours[i].now_ms, theirs[j].now_ms) <= until_ms:
+                kept[0].discard(i)
+                kept[1].discard(j)
                 pairs.append(Pair(ours[i], theirs[j], near))
-        ours[:] = [part for i, part in enumerate(ours) if i in left[0]]
-        theirs[:] = [part for j, part in enumerate(theirs) if j in left[1]]
+        ours[:] = [part for i, part in enumerate(ours) if i in kept[0]]
+        theirs[:] = [part for j, part in enumerate(theirs) if j in kept[1]]
         return pairs
 
 
