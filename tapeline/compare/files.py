@@ -72,7 +72,7 @@ def _alone(comparison: Comparison, report: _Report, side: int) -> None:
 
 
 def _reports(path: Path, wanted: frozenset[str]) -> Iterator[_Report]:
-    lines = _parquet(path) if path.suffix == ".parquet" else _ndjson(path)
+    lines: Iterator[bytes | str] = _parquet(path) if path.suffix == ".parquet" else _ndjson(path)
     last: Key | None = None
     for number, line in enumerate(lines, 1):
         try:

@@ -138,7 +138,8 @@ def look_at_settings(settings: Settings) -> Finding:
     """Variables that no setting reads, and symbols that can't be followed."""
     expected = "variables that are settings, and SYMBOLS that can be followed"
     try:
-        listings = parse_symbols(settings.symbols, quote_mixed=settings.quote_mixed)
+        mixed = settings.quote_mixed
+        listings = parse_symbols(settings.symbols, quote_mixed=mixed) if settings.symbols else ()
     except ConfigError as error:
         return fail(
             str(error), expected, "set SYMBOLS, such as binance:BTCUSDT,kraken:BTC/USD>BTCUSD"

@@ -12,7 +12,8 @@ from aiokafka.admin import NewTopic
 from streams import topics
 from streams.topics import admin_of
 from tapeline.config import load_settings
-from tapeline.doctor import broker
+from tapeline.doctor import broker, venues
+from tapeline.doctor.machine import look_at_port
 from tapeline.doctor.model import Result, Status, run
 from tapeline.stack.ports import free_port
 from tests.support import commands
@@ -136,6 +137,22 @@ async def test_topics_that_are_not_as_planned(kafka_url: str) -> None:
     (lone,) = [r for r in await run(broker.checks(more), 10.0) if r.name == "broker"]
     assert lone.finding.status is Status.FAIL
     assert "NT_REPLICATION_FACTOR=1" in lone.finding.fix
+
+
+async def test_addresses_that_are_none_of_ours() -> None:
+    """To listen on: a failure. To reach a venue at: a warning, as only bridges do."""
+    for host, said in (("192.0.2.1", "192.0.2.1"), ("no.such.host.invalid", "no such address")):
+        found = await look_at_port(load_settings({"NT_BIND_HOST": host}), "worker")
+        assert found.status is Status.FAIL
+        assert said in found.found
+        assert "NT_BIND_HOST" in found.fix
+    root = "no.such.host.invalid"
+    made = load_settings(
+        {"SYMBOLS": "binance:BTCUSDT", "NT_BINANCE_STREAM_URL": f"wss://{root}",
+         "NT_BINANCE_REST_URL": f"https://{root}"}
+    )  # fmt: skip
+    results = {r.name: r.finding.status for r in await run(venues.checks(made))}
+    assert results == {"venues.binance": Status.WARN, "clock.binance": Status.SKIP}
 
 
 async def test_a_wrong_setting_is_a_matter_of_usage() -> None:

@@ -174,14 +174,10 @@ async def test_who_holds_a_port_is_told_by_its_health(kind: str, holder: str) ->
     assert mended(found, Status.FAIL).found == f"held by {whose}"
 
 
-async def test_one_port_for_two_and_an_address_of_another_machine_fail() -> None:
+async def test_one_port_for_two_fails() -> None:
     both = settings(NT_METRICS_PORT="9105", NT_BRIDGE_PORT="9105", NT_SERVE_PORT="0")
     found = mended(await look_at_port(both, "worker"), Status.FAIL)
     assert found.found == "NT_METRICS_PORT and NT_BRIDGE_PORT are both 9105"
-    away = on("worker", 9105, NT_BIND_HOST="192.0.2.1")
-    assert "192.0.2.1" in mended(await look_at_port(away, "worker"), Status.FAIL).found
-    none = on("worker", 9105, NT_BIND_HOST="no.such.host.invalid")
-    assert "no such address" in mended(await look_at_port(none, "worker"), Status.FAIL).found
 
 
 def lowest_port() -> int:
