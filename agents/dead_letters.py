@@ -47,9 +47,10 @@ class DeadLetters:
         refused: Why records that wait are not taken; empty while none is refused.
     """
 
-    def __init__(self, producer: Any, topic: str, metrics: Metrics) -> None:
+    def __init__(self, producer: Any, topic: str, metrics: Metrics, letters: str = "") -> None:
         self._producer = producer
         self._topic = topic
+        self._letters = letters or dead_letters_of(topic)
         self._metrics = metrics
         self.refused = ""
 
@@ -99,6 +100,7 @@ class DeadLetters:
     async def _send(
         self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
     ) -> None:
-        topic = dead_letters_of(self._topic)
-        sent: Awaitable[Any] = await self._producer().send(topic, key, value, None, None, headers)
+        sent: Awaitable[Any] = await self._producer().send(
+            self._letters, key, value, None, None, headers
+        )
         await sent

@@ -261,7 +261,7 @@ def create_kafka_app(
     HrwAssignor.symbols = symbols
     HrwAssignor.events_topic = settings.events_topic
     app = TapelineApp(
-        settings.app_id,
+        settings.suffixed(settings.app_id),
         broker=[URL(f"kafka://{server}") for server in bootstrap_servers(settings.kafka_url)],
         store="memory://",
         origin="agents",

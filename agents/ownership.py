@@ -67,7 +67,7 @@ class Ownership:
         group: Group,
     ) -> None:
         self._settings = settings
-        self.keys = Keys(cluster=settings.redis_cluster_keys)
+        self.keys = Keys.of(settings)
         self._on_duplicate = on_duplicate
         self._tokens: dict[str, int] = {}
         self._shards = shards

@@ -10,7 +10,7 @@ from streams.topics import (
     PartitionCountError,
     admin_of,
     changelog_of,
-    dead_letters_of,
+    letters_of,
     partition_counts,
 )
 from tapeline.config import Settings
@@ -29,7 +29,7 @@ async def topics_ready(settings: Settings) -> Mapping[str, int]:
         TopicError: One that a worker can't do without is missing, or has another number.
     """
     wanted = settings.partitions
-    partitioned = (settings.events_topic, changelog_of(settings.app_id))
+    partitioned = (settings.events_topic, changelog_of(settings.suffixed(settings.app_id)))
     while True:
         try:
             async with admin_of(settings.kafka_url) as admin:
@@ -38,7 +38,7 @@ async def topics_ready(settings: Settings) -> Mapping[str, int]:
         except TopicError as error:
             log.error("broker.unavailable", error=str(error))
             await asyncio.sleep(RETRY_S)
-    for topic in (*partitioned, dead_letters_of(settings.events_topic)):
+    for topic in (*partitioned, letters_of(settings)):
         if topic not in counts:
             raise TopicError(f"topic {topic} does not exist; run: tapeline topics apply")
         if topic in partitioned and counts[topic] != wanted:

@@ -46,7 +46,7 @@ from agents.vitals import Vitals
 from agents.watchdog import Watchdog
 from streams.symbols import parse_symbols
 from streams.telemetry import Telemetry
-from streams.topics import bootstrap_servers, changelog_of, partition_of
+from streams.topics import bootstrap_servers, changelog_of, letters_of, partition_of
 from tables.report import encode_tick
 from tapeline.clock import Clock, SystemClock
 from tapeline.collector import relax
@@ -90,7 +90,8 @@ class Worker:
         self.app.on_draining = self.drain
         self.app.on_closing = self.close
         servers = bootstrap_servers(settings.kafka_url)
-        group = Group(servers, settings.app_id, client_id(settings.node_id))
+        group_id = settings.suffixed(settings.app_id)
+        group = Group(servers, group_id, client_id(settings.node_id))
         self.predecessor = Predecessor(group, settings.node_id)
         self.tail = Tail(
             servers,
@@ -103,7 +104,7 @@ class Worker:
             servers,
             group,
             settings.events_topic,
-            changelog_of(settings.app_id),
+            changelog_of(group_id),
             self.shards,
             self.tail,
             self._holds_any,
@@ -124,18 +125,18 @@ class Worker:
             settings, self.shards, self.ownership, self.ownership.wanted, self.metrics, self.clock
         )
         self.dead_letters = DeadLetters(
-            lambda: self.app.producer, settings.events_topic, self.metrics
+            lambda: self.app.producer, settings.events_topic, self.metrics, letters_of(settings)
         )
         self.side_topics = SideTopics(lambda: self.app.producer)
         self.telemetry = Telemetry(
-            partial(self.side_topics.put, settings.telemetry_topic),
+            partial(self.side_topics.put, settings.suffixed(settings.telemetry_topic)),
             component="worker",
             node_id=settings.node_id,
             clock=self.clock,
         )
         self.merging = Merging(
             self.ownership,
-            partial(self.side_topics.put, settings.merged_topic),
+            partial(self.side_topics.put, settings.suffixed(settings.merged_topic)),
             self.telemetry,
             self.clock,
             lambda: self.shards.epoch,
@@ -205,9 +206,9 @@ class Worker:
             BrokerLook(
                 servers,
                 client_id(settings.node_id),
-                settings.app_id,
+                group_id,
                 settings.events_topic,
-                changelog_of(settings.app_id),
+                changelog_of(group_id),
             ),
             self.metrics,
             settings.stall_ms,

@@ -42,7 +42,7 @@ def _run(work: Callable[[KeyStore], Awaitable[_T]]) -> _T:
 
     async def run() -> _T:
         async with reader_client(settings.redis_url) as redis:
-            store = KeyStore(redis, Keys(cluster=settings.redis_cluster_keys))
+            store = KeyStore(redis, Keys.of(settings))
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     return await work(store)

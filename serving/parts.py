@@ -87,7 +87,7 @@ class Parts:
         if redis is None and settings.redis_reader_url:
             keyring = reader_client(settings.redis_url)
             own.append(keyring)
-        clock, keys = clock or SystemClock(), Keys(cluster=settings.redis_cluster_keys)
+        clock, keys = clock or SystemClock(), Keys.of(settings)
         fetcher, metrics = Fetcher(client, READ_TIMEOUT_S), ReaderMetrics(clock)
         reader = ReportReader(fetcher, keys, clock)
         counts = ReaderCounts(settings, metrics, clock)

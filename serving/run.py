@@ -128,7 +128,7 @@ async def check_keys(settings: Settings) -> None:
     from lua import Keys  # noqa: PLC0415
 
     async with reader_client(settings.redis_url) as redis:
-        ring = KeyRing(redis, Keys(cluster=settings.redis_cluster_keys))
+        ring = KeyRing(redis, Keys.of(settings))
         try:
             await ring.refresh()
         except KeysUnknown as error:

@@ -79,7 +79,7 @@ async def run_report(settings: Settings, symbol: str, *, watch: bool, as_json: b
 async def _reader(settings: Settings) -> AsyncGenerator[ReportReader, None]:
     """Of Redis; where none is named, of the `tapeline serve` on this machine, such as dev's."""
     if settings.redis_url:
-        keys = Keys(cluster=settings.redis_cluster_keys)
+        keys = Keys.of(settings)
         async with reader_client(settings.redis_url) as redis:
             yield ReportReader(redis, keys, timeout_s=PATIENCE_S)
         return

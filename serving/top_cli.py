@@ -110,7 +110,7 @@ async def run_top(
         The exit status: 0 after `--once`, 1 where Redis did not answer it, 128 and the signal's
         number after a signal.
     """
-    keys = Keys(cluster=settings.redis_cluster_keys)
+    keys = Keys.of(settings)
     with _ended_by_signals() as signals:
         try:
             async with (

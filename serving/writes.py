@@ -222,7 +222,7 @@ class Listener:
                 said = _decode_leaving(message["data"])
                 if said.state == "draining":
                     self._draining[said.node_id] = self._now_s()
-        elif message["type"] == "pmessage":
+        elif message["type"] == "pmessage" and self._keys.announces(message["channel"]):
             # Other programs may have channels of such names: what is no announcement is not ours.
             with contextlib.suppress(msgspec.DecodeError):
                 yield _decode_announcement(message["data"]).symbol, self._now_s()

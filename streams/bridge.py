@@ -157,7 +157,7 @@ class Bridge:
             self._write_telemetry, node_id=settings.node_id, clock=self._clock
         )
         self._redis: Redis = lease_client(settings.redis_url, settings.lease_ttl_ms)
-        keys = Keys(cluster=settings.redis_cluster_keys)
+        keys = Keys.of(settings)
         self._leases = FeedLeases(
             Scripts(self._redis, keys),
             [

@@ -57,7 +57,7 @@ def list_(
     Exit status 1 where no broker answers or it has no such topic.
     """
     settings = _settings()
-    name = letters_topic(topic or settings.events_topic)
+    name = letters_topic(topic or settings.suffixed(settings.events_topic))
 
     async def work(letters: Letters, progress: Progress) -> tuple[int, list[Letter]]:
         return letters.total, await letters.newest(limit, progress)
@@ -85,7 +85,7 @@ def show(
     """
     settings = _settings()
     wanted = Position.parse(position)
-    name = letters_topic(topic or settings.events_topic)
+    name = letters_topic(topic or settings.suffixed(settings.events_topic))
 
     async def work(letters: Letters, _: Progress) -> Letter:
         return await letters.at(wanted)
@@ -128,6 +128,9 @@ def retry(
     if everything is bool(positions):
         raise ConfigError("POSITION", None, "one or more, or else --all")
     settings = _settings()
+    if settings.report_suffix:
+        wanted_suffix = "empty: what re-enters the events topic is read by both systems"
+        raise ConfigError("NT_REPORT_SUFFIX", settings.report_suffix, wanted_suffix)
     wanted = [*dict.fromkeys(Position.parse(text) for text in positions or ())]
     name = letters_topic(topic or settings.events_topic)
     listings = _listings(settings)

@@ -125,13 +125,41 @@ def dead_letters_of(topic: str) -> str:
     return f"{topic}.dlq"
 
 
-def changelog_of(app_id: str) -> str:
+def letters_of(settings: Settings) -> str:
+    """Where workers keep the events that they could not apply."""
+    return dead_letters_of(settings.suffixed(settings.events_topic))
+
+
+def changelog_of(group: str) -> str:
     """The topic of the worker's checkpoints, named as Faust names a table's changelog."""
-    return f"{app_id}-engine-changelog"
+    return f"{group}-engine-changelog"
+
+
+def needed(settings: Settings) -> tuple[Topic, ...]:
+    """The topics that these settings may create and alter.
+
+    A system beside another one writes to a few of its own; all others are the live system's, and
+    none of its business: another version may plan them otherwise.
+    """
+    return beside(settings) if settings.report_suffix else plan(settings)
+
+
+def beside(settings: Settings) -> tuple[Topic, ...]:
+    """Topics of a system beside another one, named by its suffix; none without a suffix."""
+    if not settings.report_suffix:
+        return ()
+    merged, telemetry = map(settings.suffixed, (settings.merged_topic, settings.telemetry_topic))
+    changelog = changelog_of(settings.suffixed(settings.app_id))
+    return (
+        Topic(merged, settings.partitions, _kept_for(settings.retention_ms)),
+        Topic(telemetry, 1, _kept_for(WEEK_MS)),
+        Topic(letters_of(settings), 1, _kept_for(WEEK_MS)),
+        Topic(changelog, settings.partitions, _COMPACTED),
+    )
 
 
 def plan(settings: Settings) -> tuple[Topic, ...]:
-    """All topics of an installation."""
+    """All topics of an installation, with those of a system beside it where there is a suffix."""
     partitions = settings.partitions
     orders = min(partitions, ORDER_PARTITIONS_MAX)
     streams = (
@@ -144,7 +172,8 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
     )
     dead = tuple(Topic(dead_letters_of(t.name), 1, _kept_for(WEEK_MS)) for t in streams)
     kept = Topic(settings.routing_topic, 1, _COMPACTED)
-    return *streams, *dead, kept, Topic(changelog_of(settings.app_id), partitions, _COMPACTED)
+    changelog = Topic(changelog_of(settings.app_id), partitions, _COMPACTED)
+    return *streams, *dead, kept, changelog, *beside(settings)
 
 
 def _kept_for(retention_ms: int) -> dict[str, str]:

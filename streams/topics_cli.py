@@ -75,7 +75,7 @@ def _run(
 ) -> Changes:
     async def session() -> Changes:
         async with topics.admin_of(settings.kafka_url) as admin:
-            return await work(admin, topics.plan(settings))
+            return await work(admin, topics.needed(settings))
 
     try:
         return asyncio.run(session())
@@ -91,7 +91,7 @@ def _fail(error: Exception, status: int) -> NoReturn:
 
 
 def _show(settings: Settings, changes: Changes, word: str, *, as_json: bool) -> None:
-    wanted = topics.plan(settings)
+    wanted = topics.needed(settings)
     if as_json:
         body: dict[str, Any] = {
             "broker": mask(settings.kafka_url),

@@ -32,6 +32,7 @@ from tables.engine import ENGINE_VERSION
 from tables.report import Report, decode_report, encode_report, iso_utc
 from tapeline.config import Settings
 from tapeline.errors import ReportError, SnapshotError, TopicError
+from tapeline.halves import join_halves
 
 WHOLE: Final = 1 << 40
 NEXT_S: Final = 15.0
@@ -42,7 +43,6 @@ RECORD_S: Final = 10.0
 """For a record that the topic may not have."""
 
 HEAVY_TRIES: Final = 20
-_HEAVY: Final = ("depth", "liquidity", "anomalies", "custom")
 
 
 class Verdict(IntEnum):
@@ -131,7 +131,7 @@ class Auditor:
 
     def __init__(self, settings: Settings, symbol: str, redis: Redis) -> None:
         self._settings, self._symbol, self._redis = settings, symbol, redis
-        self._keys = Keys(cluster=settings.redis_cluster_keys)
+        self._keys = Keys.of(settings)
         self._versions: dict[int, int | None] = {}
 
     async def run(self, times: int, on_audit: Callable[[Audit], None]) -> list[Audit]:
@@ -196,7 +196,7 @@ class Auditor:
                 ) from None
             order = report.writer.writer_token, report.seq
             if order > than:
-                if report.heavy and not _join(body, heavy) and halves < HEAVY_TRIES:
+                if report.heavy and not join_halves(body, heavy) and halves < HEAVY_TRIES:
                     halves += 1
                 else:
                     return Published(report, body, _epoch(meta, order))
@@ -294,18 +294,6 @@ class Auditor:
         )
 
 
-def _join(body: dict[str, Any], heavy: bytes | None) -> bool:
-    """Put a split report together again; False where the other half is not of this report."""
-    half = orjson.loads(heavy) if heavy else None
-    if half is None or (half["writer_token"], half["seq"]) != (
-        body["writer"]["writerToken"],
-        body["seq"],
-    ):
-        return False
-    body.update({name: half[name] for name in _HEAVY}, heavy=False)
-    return True
-
-
 def _epoch(meta: list[bytes | None], order: tuple[int, int]) -> int | None:
     token, seq, watermark = meta
     if token is None or seq is None or watermark is None or (int(token), int(seq)) != order:
@@ -316,8 +304,9 @@ def _epoch(meta: list[bytes | None], order: tuple[int, int]) -> int | None:
 async def _checkpoint_version(settings: Settings, symbol: str, token: int) -> int | None:
     """Engine version in the newest checkpoint under (symbol, token); None without one."""
     key, newest = checkpoint_key(symbol, token), None
+    changelog = changelog_of(settings.suffixed(settings.app_id))
     try:
-        async with TopicReader(settings.kafka_url, changelog_of(settings.app_id)) as reader:
+        async with TopicReader(settings.kafka_url, changelog) as reader:
             home = partition_of(symbol, reader.partitions)
             reader.open(await reader.held([home]))
             while reader.left:

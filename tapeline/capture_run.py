@@ -209,6 +209,7 @@ async def _settings(stack: AsyncExitStack, tape: TapeSource) -> Settings:
         symbols=",".join(str(listing) for listing in tape.listings),
         events_topic=f"{name}.events",
         app_id=name,
+        report_suffix="",
         node_id=name,
         clock="records",
         metrics_port=free_port(),
@@ -217,7 +218,7 @@ async def _settings(stack: AsyncExitStack, tape: TapeSource) -> Settings:
 
 
 def _keys(settings: Settings) -> Keys:
-    return Keys(cluster=settings.redis_cluster_keys)
+    return Keys.of(settings)
 
 
 @asynccontextmanager
@@ -270,6 +271,7 @@ class _Worker:
             "SYMBOLS": settings.symbols,
             "NT_EVENTS_TOPIC": settings.events_topic,
             "NT_APP_ID": settings.app_id,
+            "NT_REPORT_SUFFIX": "",
             "NT_NODE_ID": settings.node_id,
             "NT_CLOCK": "records",
             "NT_METRICS_PORT": str(settings.metrics_port),

@@ -31,7 +31,9 @@ EXIT_INTERRUPTED = 130
 ELSEWHERE: Final = {
     "audit": "tapeline.audit_cli",
     "capture": "tapeline.capture_cli",
+    "compare": "tapeline.compare.cli",
     "dlq": "streams.dlq_cli",
+    "doctor": "tapeline.doctor.cli",
     "keys": "serving.keys_cli",
     "record": "streams.record_cli",
     "replay": "tapeline.replay_cli",

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model
 from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsConfigDict
 
+from tapeline.config_beside import BesideSettings
 from tapeline.config_fields import (
     REDIS_SCHEMES,
     Port,
@@ -35,7 +36,7 @@ __all__ = ["REDIS_SCHEMES", "Settings", "load_settings"]
 PREFIX = "NT_"
 
 
-class Settings(HubSettings, ReaderSettings):
+class Settings(HubSettings, ReaderSettings, BesideSettings):
     """All settings of bridge, worker and reader; each process uses those it needs."""
 
     model_config = SettingsConfigDict(

@@ -52,7 +52,8 @@ class KafkaEvents:
     def __init__(self, settings: Settings, redis: RedisEvents, clock: Clock | None = None) -> None:
         self._settings, self._redis = settings, redis
         self._clock = clock or SystemClock()
-        self._topic_of = {"events": settings.events_topic, "merged": settings.merged_topic}
+        merged = settings.suffixed(settings.merged_topic)
+        self._topic_of = {"events": settings.events_topic, "merged": merged}
         self._live: Any = None
         self._behind: Any = None
         self._opening, self._reading = asyncio.Lock(), asyncio.Lock()

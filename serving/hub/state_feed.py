@@ -186,7 +186,8 @@ class StateFeed:
                 if message is not None:
                     asked = False
                     if message["type"] == "pmessage":
-                        yield message["data"]
+                        if self._keys.announces(message["channel"]):
+                            yield message["data"]
                     elif message["type"] == "psubscribe":
                         self._again()  # what was announced until now has been missed
                 elif asked:

@@ -179,7 +179,7 @@ class RedisBus:
                     self._updates.knows(await self._market.names(), now_ms)
                 self._say(self._updates.missed(now_ms))
                 self.wake_all()
-            case "pmessage":
+            case "pmessage" if self._keys.announces(message["channel"]):
                 # Other programs may have channels of such names: what is none of ours is left.
                 with contextlib.suppress(msgspec.DecodeError):
                     symbol = _decode_announcement(message["data"]).symbol

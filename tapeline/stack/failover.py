@@ -235,7 +235,7 @@ class Failover:
             StackError: Not every symbol was published in time, or nobody is there to kill.
         """
         settings = load_settings(redis_url=self._stack.redis_url)
-        keys = Keys(cluster=settings.redis_cluster_keys)
+        keys = Keys.of(settings)
         async with AsyncExitStack() as life:
             redis = await life.enter_async_context(reader_client(settings.redis_url))
             ear = await life.enter_async_context(reader_client(settings.redis_url))
