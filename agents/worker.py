@@ -1,6 +1,6 @@
 """One worker: the Faust application and everything that lives beside it.
 
-`build_worker` wires the parts; ``agents/__init__.py`` gives the application to
+`Worker` wires the parts; ``agents/__init__.py`` gives the application to
 ``faust -A agents worker``. The order of a start: settings, probe server, Redis, heartbeat,
 the topic's shape, eviction of a dead predecessor; then Faust joins the group and recovers the
 table; then engines are restored, leases taken, cycles run.
@@ -25,7 +25,8 @@ from agents.cycles import Cycles
 from agents.dead_letters import DeadLetters
 from agents.eviction import Group, Predecessor, client_id
 from agents.following import Followed, Following
-from agents.kafka_app import REBALANCE_TIMEOUT_S, TapelineApp, create_kafka_app
+from agents.insight import Insight
+from agents.kafka_app import REBALANCE_TIMEOUT_S, create_kafka_app
 from agents.ledger import CommitLedger
 from agents.merging import Merging
 from agents.metrics import Metrics
@@ -50,7 +51,7 @@ from tables.report import encode_tick
 from tapeline.clock import Clock, SystemClock
 from tapeline.collector import relax
 from tapeline.config import Settings
-from tapeline.errors import ConfigError, TapelineError
+from tapeline.errors import ConfigError
 from tapeline.http_probe import ProbeServer, reachable
 from tapeline.logging import get_logger
 from tapeline.tasks import end_all
@@ -120,6 +121,15 @@ class Worker:
         )
         self.cycles = Cycles(
             settings, self.shards, self.ownership, self.ownership.wanted, self.metrics, self.clock
+        )
+        self.insight = Insight(
+            settings,
+            self.shards,
+            self.ownership,
+            self.cycles,
+            self.tail,
+            self.metrics.registry,
+            self.clock,
         )
         self.dead_letters = DeadLetters(
             lambda: self.app.producer, settings.events_topic, self.metrics
@@ -228,6 +238,7 @@ class Worker:
         """What must be true before the group is joined."""
         settings = self.settings
         relax()
+        await self.insight.start()
         missing = self.metrics.missing()
         if missing:
             log.warning("metrics.missing", names=missing)
@@ -299,6 +310,7 @@ class Worker:
         if self.streams is not None:
             await self.streams.flush()
         await self.ownership.stop()
+        await self.insight.stop()
         await self.probe.stop()
         log.info("worker.stopped")
 
@@ -362,6 +374,7 @@ class Worker:
             self.cycles.now(symbol)
             return
         self.merging.lost(symbol)
+        self.insight.lost(symbol)
         if self.shards.partition_of[symbol] not in self.ledger.partitions():
             self.cycles.refresh()
             self.metrics.drop_symbols((symbol,))
@@ -394,7 +407,7 @@ class Worker:
             return
         if await self.assignments.read_again(partition, batch):
             return
-        outcome = self.shards.apply(batch)
+        outcome = self.insight.apply(batch)
         together.add(outcome)
         together.touched |= outcome.touched
         if outcome.failures:
@@ -413,7 +426,7 @@ class Worker:
     async def _take_warm(self, batch: Batch) -> None:
         """Records beside the group's flow: of a warm partition, or of ours while that stands still."""
         partition = batch.partition
-        outcome = self.shards.apply(batch)
+        outcome = self.insight.apply(batch)
         self.merging.take(batch)
         if partition not in self.ledger.partitions():
             # What is refused of another's partition is that node's to keep.
@@ -484,15 +497,3 @@ class Worker:
             **watched,
         }
         return well, body
-
-
-def build_worker(settings: Settings) -> Worker:
-    """A worker ready for ``faust worker``.
-
-    Raises:
-        TapelineError: A setting that can't be right.
-    """
-    return Worker(settings)
-
-
-__all__ = ["TapelineApp", "TapelineError", "Worker", "build_worker"]

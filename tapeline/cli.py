@@ -33,6 +33,7 @@ ELSEWHERE: Final = {
     "capture": "tapeline.capture_cli",
     "dlq": "streams.dlq_cli",
     "keys": "serving.keys_cli",
+    "loglevel": "tapeline.log_level_cli",
     "record": "streams.record_cli",
     "replay": "tapeline.replay_cli",
     "symbols": "streams.symbols_cli",
