@@ -113,10 +113,10 @@ def bridge() -> None:
     import uvloop  # noqa: PLC0415
 
     from streams.bridge_process import run_bridge  # noqa: PLC0415
-    from tapeline.logging import configure_logging  # noqa: PLC0415
+    from tapeline.uncaught import configure_process  # noqa: PLC0415
 
-    settings = settings_for("kafka_url", "redis_url", "symbols")
-    configure_logging(settings, "bridge")
+    settings = load_settings(require=("kafka_url", "redis_url", "symbols"))
+    configure_process(settings, "bridge")
     raise typer.Exit(uvloop.run(run_bridge(settings)))
 
 
@@ -124,11 +124,11 @@ def bridge() -> None:
 def serve() -> None:
     """Run a reader: reports over HTTP."""
     from serving.run import run_serve  # noqa: PLC0415
-    from tapeline.logging import configure_logging  # noqa: PLC0415
     from tapeline.reader_kafka import KafkaFeedControl, events_of  # noqa: PLC0415
+    from tapeline.uncaught import configure_process  # noqa: PLC0415
 
-    settings = settings_for("redis_url")
-    configure_logging(settings, "serve")
+    settings = load_settings(require=("redis_url",))
+    configure_process(settings, "serve")
     control = KafkaFeedControl(settings) if settings.kafka_url else None
     raise typer.Exit(run_serve(settings, control, events_of(settings)))
 
@@ -139,10 +139,10 @@ def mcp() -> None:
     import uvloop  # noqa: PLC0415
 
     from serving.mcp.stdio import run_stdio  # noqa: PLC0415
-    from tapeline.logging import configure_logging  # noqa: PLC0415
+    from tapeline.uncaught import configure_process  # noqa: PLC0415
 
-    settings = settings_for("redis_url")
-    configure_logging(settings, "mcp")
+    settings = load_settings(require=("redis_url",))
+    configure_process(settings, "mcp")
     raise typer.Exit(uvloop.run(run_stdio(settings)))
 
 

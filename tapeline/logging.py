@@ -146,7 +146,12 @@ def set_level(level: str) -> None:
     Args:
         level: As of ``NT_LOG_LEVEL``.
     """
-    logging.getLogger().setLevel(level)
+    root = logging.getLogger()
+    root.setLevel(level)
+    for handler in root.handlers:
+        # A Faust worker begun with a high level has set it on the handler, too.
+        if handler.level > root.level:
+            handler.setLevel(root.level)
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(_library_level(level))
 
