@@ -136,7 +136,7 @@ async def test_one_trace_from_the_frame_to_the_answers(kafka_url: str, redis_url
             assert parse(one) == (trace_id, send.span_id)
 
             publish = next(span for span in spans if span.name == "worker.publish")
-            lines = [one for one in worker.logged("report.published")]
+            lines = worker.logged("report.published")
             (line,) = [one for one in lines if one["span_id"] == publish.span_id]
             assert line["trace_id"] == trace_id
             assert (line["token"], line["symbol"]) == (
