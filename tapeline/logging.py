@@ -36,8 +36,8 @@ TRANSITIONS: Final = frozenset(
 )
 """What becomes of symbols: these lines have ``symbol`` and ``lag_ms``, null where there is none."""
 
-LIBRARIES: Final = ("aiokafka", "aiohttp.access", "asyncio", "urllib3")
-"""Each of these says at INFO, for every request or rebalance, what is of use only to its authors."""
+LIBRARIES: Final = ("aiokafka", "aiohttp.access", "asyncio", "urllib3", "websockets")
+"""Each of these says below WARNING, for every request or frame, what is of use only to its authors."""
 
 _identity: dict[str, str] = {"node_id": "", "component": ""}
 _lag_of: list[Callable[[str], int | None]] = []

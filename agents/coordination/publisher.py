@@ -294,8 +294,11 @@ class Publisher:
         for (lane, write), answer in zip(batch, answers, strict=True):
             if isinstance(answer, PublishCode):
                 span = self._traces.context_of(write) if self._traces is not None else None
-                with within(span):
+                if span is None:
                     self._answered(lane, write, answer, now_ms)
+                else:
+                    with within(span):
+                        self._answered(lane, write, answer, now_ms)
             else:
                 if not self._away:
                     log.warning("publisher.refused", symbol=lane.symbol, error=str(answer))

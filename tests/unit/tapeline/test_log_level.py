@@ -151,8 +151,11 @@ async def test_redis_away_takes_nothing_back_before_its_time() -> None:
 
 
 @pytest.mark.slow
-async def test_a_key_and_a_signal_change_a_process(redis_url: str, levels_restored: None) -> None:
+async def test_a_key_and_a_signal_change_a_process(
+    redis_url: str, levels_restored: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And it is as before when they are over."""
+    monkeypatch.setattr("tapeline.log_level.POLL_S", 0.05)
     settings = load_settings({"NT_NODE_ID": "n1", "NT_LOG_LEVEL": "INFO"})
     root = logging.getLogger()
     root.setLevel("INFO")
