@@ -196,7 +196,7 @@ class ReportTraces:
         elif not answer.stored:
             span.end(error=answer.name)
         else:
-            span.end(**{"tapeline.answer": answer.name})
+            span.end(attributes={"tapeline.answer": answer.name})
             computed, newest_ms = self._computed.get(write.symbol), write.updated_at
             if computed is not None and computed.watermark <= write.watermark:
                 newest_ms = computed.newest_ms

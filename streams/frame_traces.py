@@ -103,7 +103,7 @@ class FrameTraces:
                 records = [record._replace(traced=sending) for record in records]
             put(records)
         frame.end(
-            **{
+            attributes={
                 "tapeline.events": len(events),
                 "tapeline.records": len(records),
                 "tapeline.lag_ms": max(0, market.ts_recv_ms - market.ts_event_ms),

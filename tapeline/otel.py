@@ -56,8 +56,14 @@ class OtelSpan:
             api.format_trace_id(context.trace_id), api.format_span_id(context.span_id)
         )
 
-    def end(self, end_ns: int | None = None, *, error: str = "", **attributes: Value) -> None:
-        for name, value in attributes.items():
+    def end(
+        self,
+        end_ns: int | None = None,
+        *,
+        error: str = "",
+        attributes: Mapping[str, Value] | None = None,
+    ) -> None:
+        for name, value in (attributes or {}).items():
             self._span.set_attribute(name, value)
         if error:
             self._span.set_status(api.Status(api.StatusCode.ERROR, error))

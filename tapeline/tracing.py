@@ -33,7 +33,13 @@ class Span(Protocol):
 
     context: TraceContext
 
-    def end(self, end_ns: int | None = None, *, error: str = "", **attributes: Value) -> None:
+    def end(
+        self,
+        end_ns: int | None = None,
+        *,
+        error: str = "",
+        attributes: Mapping[str, Value] | None = None,
+    ) -> None:
         """It is over: now, or at ``end_ns`` since the epoch; ``error`` says what went wrong."""
         ...
 

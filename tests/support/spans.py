@@ -26,10 +26,16 @@ class FakeSpan:
         self.attributes = dict(attributes)
         self.ended, self.error = 0, ""
 
-    def end(self, end_ns: int | None = None, *, error: str = "", **attributes: Any) -> None:
+    def end(
+        self,
+        end_ns: int | None = None,
+        *,
+        error: str = "",
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
         self.ended += 1
         self.error = error
-        self.attributes |= attributes
+        self.attributes |= attributes or {}
 
 
 class FakeTracing:

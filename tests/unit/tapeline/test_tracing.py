@@ -59,7 +59,7 @@ def test_a_span_is_what_it_was_told() -> None:
         links=[other],
         attributes={"tapeline.symbol": "BTCUSDT"},
     )
-    span.end(2_000, error="boom", records=3)
+    span.end(2_000, error="boom", attributes={"records": 3})
     tracing.stop()
     (found,) = memory.get_finished_spans()
     assert (found.name, found.start_time, found.end_time) == ("worker.apply", 1_000, 2_000)

@@ -11,18 +11,40 @@ import pytest
 
 from tests.support.commands import environment
 
+pytestmark = pytest.mark.slow
+
 SETUP = """
-import asyncio, sys, threading, warnings
+import asyncio, threading, warnings
 from tapeline.config import load_settings
 from tapeline.uncaught import configure_process
 configure_process(load_settings(), "worker")
+"""
+
+EVERYTHING = """
+warnings.warn("odd")
+thread = threading.Thread(target=lambda: 1 / 0, name="t9")
+thread.start()
+thread.join()
+
+class Ends:
+    def __del__(self):
+        raise OSError("redis://u:hush@h/0")
+
+Ends()
+
+async def late():
+    asyncio.get_running_loop().call_soon(lambda: [][0])
+    await asyncio.sleep(0.01)
+
+asyncio.run(late())
+raise ValueError("first\\nsecond")
 """
 
 
 def lines_of(code: str, **variables: str) -> tuple[int, list[dict[str, Any]]]:
     """Status of a process and all that it writes to stderr, each line as JSON."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", SETUP + code],
+        [sys.executable, "-W", "always", "-c", SETUP + code],
         env=environment(NT_NODE_ID="n1", **variables),
         capture_output=True,
         text=True,
@@ -36,53 +58,32 @@ def lines_of(code: str, **variables: str) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, lines
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("code", "status", "event", "words"),
-    [
-        ("raise ValueError('first\\nsecond')", 1, "process.uncaught", "ValueError: first\nsecond"),
-        (
-            "t = threading.Thread(target=lambda: 1 / 0, name='t9'); t.start(); t.join()",
-            0,
-            "process.uncaught",
-            "ZeroDivisionError",
-        ),
-        (
-            "class A:\n  def __del__(self): raise OSError('redis://u:hush@h/0')\na = A(); del a",
-            0,
-            "process.unraisable",
-            "OSError: redis://u:***@h/0",
-        ),
-        ("warnings.warn('odd')", 0, "UserWarning: odd", ""),
-        (
-            "async def f():\n"
-            "  asyncio.get_running_loop().call_soon(lambda: 1 / 0)\n"
-            "  await asyncio.sleep(0.05)\n"
-            "asyncio.run(f())",
-            0,
-            "Exception in callback",
-            "ZeroDivisionError",
-        ),
-        ("raise KeyboardInterrupt", 130, "process.interrupted", ""),
-    ],
-    ids=["main", "thread", "destructor", "warning", "loop", "interrupt"],
-)
-def test_what_nobody_catches_is_a_line(code: str, status: int, event: str, words: str) -> None:
-    returned, lines = lines_of(code)
-    found = [line for line in lines if event in line["event"]]
-    assert len(found) == 1, lines
-    assert words in found[0].get("exception", "")
-    assert returned in {status, -2}
-
-
-@pytest.mark.slow
-def test_a_variable_that_is_no_setting_is_a_line() -> None:
-    """With the nearest that is one."""
-    status, lines = lines_of("", NT_LOGLEVEL="INFO")
-    assert status == 0
-    (line,) = lines
-    assert (line["event"], line["name"], line["nearest"]) == (
+def test_what_nobody_catches_is_a_line() -> None:
+    """Warnings, threads, destructors, callbacks, and what ends the process; secrets are masked."""
+    status, lines = lines_of(EVERYTHING, NT_LOGLEVEL="INFO")
+    assert status == 1
+    setting, warning, thread, destructor, callback, main = lines
+    assert (setting["event"], setting["name"], setting["nearest"]) == (
         "setting.unknown",
         "NT_LOGLEVEL",
         "NT_LOG_LEVEL",
     )
+    assert "UserWarning: odd" in warning["event"]
+    assert (thread["event"], thread["level"], thread["thread"]) == (
+        "process.uncaught",
+        "critical",
+        "t9",
+    )
+    assert "ZeroDivisionError" in thread["exception"]
+    assert destructor["event"] == "process.unraisable"
+    assert "OSError: redis://u:***@h/0" in destructor["exception"]
+    assert callback["event"].startswith("Exception in callback")
+    assert "IndexError" in callback["exception"]
+    assert main["event"] == "process.uncaught"
+    assert "ValueError: first\nsecond" in main["exception"]
+
+
+def test_an_interrupt_is_no_traceback() -> None:
+    status, (line,) = lines_of("raise KeyboardInterrupt")
+    assert status in {130, -2}
+    assert line["event"] == "process.interrupted"
