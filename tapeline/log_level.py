@@ -1,7 +1,7 @@
 """The level of a running process's logs, changed for a while.
 
 Two ways lead here. `tapeline loglevel` sets a key in Redis that expires; every process looks at it
-each two seconds, and keeps what it saw until then, whether or not Redis is there. And a SIGUSR2
+each two seconds, and keeps what it saw until then, whether or not Redis is there. And a SIGUSR1
 makes one process say everything for ten minutes, or takes that back. The signal wins over the key
 of the process's own node, that one over the key for all, and all of them over ``NT_LOG_LEVEL``.
 """
@@ -26,7 +26,7 @@ from tapeline.tasks import end_all
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 POLL_S: Final = 2.0
 TIMEOUT_S: Final = 1.0
-SIGNAL: Final = signal.SIGUSR2
+SIGNAL: Final = signal.SIGUSR1
 SIGNAL_MS: Final = 600_000
 """How long a signal's effect lasts."""
 

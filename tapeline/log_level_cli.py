@@ -56,7 +56,7 @@ def loglevel(
     """Change the level of logs while processes run: bridges, workers, readers, MCP servers.
 
     By a key of REDIS_URL that expires. Each process looks every 2 seconds. Without Redis, send a
-    process SIGUSR2: it says everything for ten minutes, or no more if it does already.
+    process SIGUSR1: it says everything for ten minutes, or no more if it does already.
     """
     settings = load_settings(require=("redis_url",))
     wanted = level.upper() if level is not None else None

@@ -220,8 +220,8 @@ async def test_every_line_is_one_through_outages_of_everything(
 
         # The key went with the Redis that was killed; the level has ended with its time, or does.
         mark = len(bridge.lines)
-        os.kill(bridge.process.pid, signal.SIGUSR2)
-        os.kill(worker.process.pid, signal.SIGUSR2)
+        os.kill(bridge.process.pid, signal.SIGUSR1)
+        os.kill(worker.process.pid, signal.SIGUSR1)
         await bridge.says("log_level.changed", mark)
         assert worker.process.returncode is None
 
