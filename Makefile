@@ -67,14 +67,14 @@ docs: setup ## regenerate what comes from the code, and build the site into .cac
 manifests: setup ## overlays by kubeconform, compose files and systemd units by their own tools
 	@deploy/k8s/check.sh
 
-# The versions of the core, which is what an image runs (its reader answers /mcp too), are those of
-# the whole, whatever extras are installed.
+# The versions of the core, which is what an image runs (its reader answers /mcp, and all of it may be
+# traced), are those of the whole, whatever extras are installed.
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock: ## resolve requirements/*.txt anew (needs uv); ARGS="--upgrade"
 	@command -v uv >/dev/null || { echo "lock: needs uv on the PATH" >&2; exit 1; }
-	$(COMPILE) $(ARGS) --extra dev --extra mcp --extra parquet --extra test pyproject.toml requirements/build.in -o requirements/dev.txt
-	$(COMPILE) --constraint requirements/dev.txt --extra mcp pyproject.toml -o requirements/core.txt
+	$(COMPILE) $(ARGS) --extra dev --extra mcp --extra otel --extra parquet --extra test pyproject.toml requirements/build.in -o requirements/dev.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra mcp --extra otel pyproject.toml -o requirements/core.txt
 	$(COMPILE) --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) $(ARGS) requirements/cryptofeed.in -o requirements/cryptofeed.txt

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from streams.chunks import Chunk
 from tables.lane import Values
+from tapeline.traceparent import HEADER
 
 
 class RawRecord(Protocol):
@@ -30,6 +31,19 @@ class Kept(NamedTuple):
     value: bytes | None
 
 
+class TracedRecord(NamedTuple):
+    """A record of a sampled frame.
+
+    Attributes:
+        offset, key: Its own.
+        header: Its ``traceparent``.
+    """
+
+    offset: int
+    key: bytes | None
+    header: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Records of one partition; never empty.
@@ -40,6 +54,7 @@ class Batch:
         from_offset, to_offset: What was read for it, the second excluded, whether or not there is a
             record at each: the next batch of its partition begins where this one ends.
         by_key: Each key's records. Between keys there is no order: nothing depends on one.
+        traced: Those that are of a sampled frame, where anybody asks for them.
     """
 
     partition: int
@@ -48,6 +63,7 @@ class Batch:
     from_offset: int
     to_offset: int
     by_key: Mapping[bytes | None, Values]
+    traced: tuple[TracedRecord, ...] = ()
 
     def __len__(self) -> int:
         return sum(map(len, self.by_key.values()))
@@ -85,11 +101,33 @@ def batch_of(
     return Batch(partition, first.offset, last_offset, begins, last_offset + 1, by_key)
 
 
-def batches_of(chunk: Chunk, records_max: int) -> Iterator[Batch]:
-    """A chunk's records, in batches of at most so many, each unpacked when it is asked for."""
+def batches_of(chunk: Chunk, records_max: int, *, traced: bool = False) -> Iterator[Batch]:
+    """A chunk's records, in batches of at most so many, each unpacked when it is asked for.
+
+    Args:
+        chunk: What was fetched.
+        records_max: Of a batch.
+        traced: Look for those of sampled frames, too: a look at each record.
+    """
     records, at = chunk.records(), chunk.first_offset
+    found: list[TracedRecord] = []
+    if traced:
+        records = _noticed(records, found)
     while (batch := batch_of(chunk.partition, islice(records, records_max), at)) is not None:
         if len(batch) < records_max:  # the last: behind it there may be offsets without a record
             batch = replace(batch, to_offset=max(batch.to_offset, chunk.next_offset))
         at = batch.to_offset
+        if found:
+            batch = replace(batch, traced=tuple(found))
+            found.clear()
         yield batch
+
+
+def _noticed(records: Iterable[Any], found: list[TracedRecord]) -> Iterator[Any]:
+    """The same records; those with a trace's header are put into ``found`` as they pass."""
+    for record in records:
+        if record.headers:
+            header = next((value for name, value in record.headers if name == HEADER), None)
+            if header is not None:
+                found.append(TracedRecord(record.offset, record.key, header))
+        yield record

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agents.metrics import Metrics
+from agents.report_traces import ReportTraces
 from agents.schedule import Grid
 from agents.shards import Shards
 from tables.engine import Engine
@@ -15,6 +17,7 @@ from tables.report import FastPart, Position, SlowPart, Source, Writer, compose,
 from tapeline.clock import Clock
 from tapeline.config import Settings
 from tapeline.logging import get_logger
+from tapeline.traceparent import within
 
 IDLE_MS: Final = 50
 TURN_MS: Final = 3
@@ -60,7 +63,11 @@ class ReportSink(Protocol):
 
 
 class Cycles:
-    """Computes reports of the owned symbols as they fall due."""
+    """Computes reports of the owned symbols as they fall due.
+
+    Attributes:
+        traces: Told of reports of sampled records.
+    """
 
     def __init__(
         self,
@@ -83,6 +90,8 @@ class Cycles:
         self._served: set[str] = set()
         self._skipped = {"fast": 0, "slow": 0}
         self._warned_ms = 0
+        self._complain_ms: dict[tuple[str, str], int] = {}
+        self.traces: ReportTraces | None = None
 
     def refresh(self) -> None:
         """The owned symbols have changed."""
@@ -149,9 +158,12 @@ class Cycles:
         engine = self._ready(symbol)
         if engine is None:
             return
-        now_ms = self._now_ms(engine)
-        part = engine.slow_report(now_ms, self._metrics.laps("slow"))
-        self._slow_parts[symbol] = (part, self._position(symbol, engine, now_ms))
+        try:
+            now_ms = self._now_ms(engine)
+            part = engine.slow_report(now_ms, self._metrics.laps("slow"))
+            self._slow_parts[symbol] = (part, self._position(symbol, engine, now_ms))
+        except Exception:
+            self._failed("slow", symbol)
 
     def _run_fast(self, symbol: str) -> None:
         engine = self._ready(symbol)
@@ -159,22 +171,45 @@ class Cycles:
             return
         if symbol not in self._slow_parts:
             self._run_slow(symbol)
-        now_ms = self._now_ms(engine)
-        fast = engine.fast_report(now_ms, self._metrics.laps("fast"))
-        if fast.data_age_ms is not None:
-            self._metrics.data_age[symbol].observe(fast.data_age_ms / 1000)
-        slow, slow_at = self._slow_parts[symbol]
-        self._sink.put(
-            symbol,
-            Draft(
+        span = self.traces.waiting(symbol) if self.traces is not None else None
+        if self.traces is None or span is None:
+            self._report(symbol, engine)
+            return
+        began_ns = time.time_ns()
+        with within(span):
+            draft = self._report(symbol, engine)
+        if draft is not None:
+            self.traces.computed(symbol, draft.watermark, engine.newest_ms, began_ns)
+
+    def _report(self, symbol: str, engine: Engine) -> Draft | None:
+        """Compute a report and hand it on; None where that fails."""
+        try:
+            now_ms = self._now_ms(engine)
+            fast = engine.fast_report(now_ms, self._metrics.laps("fast"))
+            slow, slow_at = self._slow_parts.get(symbol, (None, None))
+            draft = Draft(
                 fast=fast,
                 slow=slow,
                 source=Source(fast=self._position(symbol, engine, now_ms), slow=slow_at),
                 watermark=self._shards.watermark(engine),
                 node_id=self._settings.node_id,
                 split_bytes=self._settings.report_split_bytes,
-            ),
-        )
+            )
+        except Exception:
+            self._failed("fast", symbol)
+            return None
+        if fast.data_age_ms is not None:
+            self._metrics.data_age[symbol].observe(fast.data_age_ms / 1000)
+        self._sink.put(symbol, draft)
+        return draft
+
+    def _failed(self, cycle: str, symbol: str) -> None:
+        """A symbol's figures can't be computed: its report grows old, and the others go on."""
+        self._metrics.engine_events.labels("calculation_error").inc()
+        now_ms = self._clock.monotonic_ms()
+        if now_ms >= self._complain_ms.get((cycle, symbol), now_ms):
+            self._complain_ms[cycle, symbol] = now_ms + WARN_EVERY_MS
+            log.exception("calculation_error", symbol=symbol, cycle=cycle)
 
     def _count_skipped(self, now_ms: int) -> None:
         for name, grid in (("fast", self._fast), ("slow", self._slow)):

@@ -158,6 +158,10 @@ class TapelineWorker(faust.Worker):
             self.exit_status = EXIT_USAGE if wrong else EXIT_FAILURE
             log.error("worker.refused", reason=type(error).__name__, error=str(error))
 
+    def carp(self, msg: str) -> None:
+        """A word to the operator is a log line like all others."""
+        log.info("worker.told", said=msg)
+
     def execute_from_commandline(self) -> None:
         """Run to the end, and leave the process."""
         try:

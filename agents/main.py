@@ -11,8 +11,8 @@ from agents.kafka_app import TapelineApp
 from agents.worker import Worker
 from tapeline.config import Settings, exit_on_config_error, load_settings
 from tapeline.errors import ConfigError
-from tapeline.logging import configure_logging
 from tapeline.own_packages import check_packages
+from tapeline.uncaught import configure_process
 
 
 def worker_settings() -> Settings:
@@ -35,7 +35,7 @@ def faust_app() -> TapelineApp:
         settings = worker_settings()
         # Faust's command line sets this for the level given by -l; ours is a setting.
         os.environ.setdefault("F_LOGLEVEL", settings.log_level)
-        configure_logging(settings, "worker")
+        configure_process(settings, "worker")
         # Before Faust makes any: asyncio's own spends an eighth of a busy worker's time on moving
         # fetched bytes from buffer to buffer.
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

@@ -17,7 +17,7 @@ from agents.coordination.lanes import TickEncoder
 from agents.coordination.lease import LeaseManager
 from agents.coordination.membership import TTL_S, DuplicateNode, Membership, decode_beat
 from agents.coordination.presence import Presence
-from agents.coordination.publisher import Publisher
+from agents.coordination.publisher import Publisher, WriteTraces
 from agents.coordination.takeover import Takeover, stall_ms
 from agents.coordination.watch import Watched, Watcher
 from agents.cycles import Draft
@@ -51,7 +51,12 @@ class Ownership:
         seated: Whether this node's seat in the consumer group is certain.
         on_change: Told of a symbol that may, or may not any more, be written.
         group: The consumer group, for taking dead nodes out of it.
+
+    Attributes:
+        traces: Whoever follows sampled records to their reports; before `start`.
     """
+
+    traces: WriteTraces | None = None
 
     def __init__(
         self,
@@ -128,6 +133,7 @@ class Ownership:
             timeout_s=connections.timeout_s,
             clock=self._clock,
             sink=self._metrics,
+            traces=self.traces,
         )
         self._leases.listen(self._gained)
         self._leases.listen(self._publisher.resume)

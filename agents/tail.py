@@ -37,7 +37,12 @@ class Tail:
         topic: The events topic.
         take: Given each batch, in the order of its partition.
         lost: Told of partitions whose next record the broker no longer has; they are dropped.
+
+    Attributes:
+        traced: Whether batches tell which of their records are of sampled frames.
     """
+
+    traced = False
 
     def __init__(
         self,
@@ -165,7 +170,7 @@ class Tail:
         for tp, chunk in found.items():
             if not isinstance(chunk, Chunk):
                 continue
-            for batch in batches_of(chunk, RECORDS_MAX):
+            for batch in batches_of(chunk, RECORDS_MAX, traced=self.traced):
                 # It may have been dropped, or begun anew elsewhere, while we were away.
                 if self._next.get(tp.partition, batch.last_offset + 1) > batch.last_offset:
                     continue

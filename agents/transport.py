@@ -140,6 +140,7 @@ class BatchConsumer(driver.Consumer):
     Attributes:
         batch_topics: Topics delivered in batches; others are delivered as Faust does.
         ledger: Decides the offsets to commit for them.
+        traced: Whether batches tell which of their records are of sampled frames.
         asked_generation: The generation in which records were asked for last.
         busy_assigning: Partitions are being given up, or are assigned and not yet at work: what
             is in between is up to the group.
@@ -147,6 +148,7 @@ class BatchConsumer(driver.Consumer):
 
     batch_topics: ClassVar[frozenset[str]] = frozenset()
     ledger: ClassVar[CommitLedger]
+    traced: ClassVar[bool] = False
     busy_assigning = False
     asked_generation = 0
     _sought = False
@@ -217,7 +219,7 @@ class BatchConsumer(driver.Consumer):
                 read = self._read_offset[tp]
                 if read is None or record.offset >= read:
                     yield {tp: record.offset}, self._to_message(tp, record)
-        for batches in _filled(chunks, RECORDS_MAX):
+        for batches in _filled(chunks, RECORDS_MAX, traced=self.traced):
             reached = {tp: batch.last_offset for tp, batch in batches}
             yield reached, self._batch_message(reached, [batch for _, batch in batches])
 
@@ -304,13 +306,13 @@ class BatchConsumer(driver.Consumer):
 
 
 def _filled(
-    chunks: Iterable[tuple[TP, Chunk]], records_max: int
+    chunks: Iterable[tuple[TP, Chunk]], records_max: int, *, traced: bool = False
 ) -> Iterator[list[tuple[TP, Batch]]]:
     """Batches of at most so many records together, each unpacked when it is asked for."""
     filled: list[tuple[TP, Batch]] = []
     count = 0
     for tp, chunk in chunks:
-        for batch in batches_of(chunk, records_max):
+        for batch in batches_of(chunk, records_max, traced=traced):
             if filled and count + len(batch) > records_max:
                 yield filled
                 filled, count = [], 0

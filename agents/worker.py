@@ -25,6 +25,7 @@ from agents.cycles import Cycles
 from agents.dead_letters import DeadLetters
 from agents.eviction import Group, Predecessor, client_id
 from agents.following import Followed, Following
+from agents.insight import Insight
 from agents.kafka_app import REBALANCE_TIMEOUT_S, create_kafka_app
 from agents.ledger import CommitLedger
 from agents.merging import Merging
@@ -123,6 +124,15 @@ class Worker:
         )
         self.cycles = Cycles(
             settings, self.shards, self.ownership, self.ownership.wanted, self.metrics, self.clock
+        )
+        self.insight = Insight(
+            settings,
+            self.shards,
+            self.ownership,
+            self.cycles,
+            self.tail,
+            self.metrics.registry,
+            self.clock,
         )
         self.dead_letters = DeadLetters(
             lambda: self.app.producer, settings.events_topic, self.metrics, letters_of(settings)
@@ -233,6 +243,7 @@ class Worker:
         """What must be true before the group is joined."""
         settings = self.settings
         relax()
+        await self.insight.start()
         missing = self.metrics.missing()
         if missing:
             log.warning("metrics.missing", names=missing)
@@ -304,6 +315,7 @@ class Worker:
         if self.streams is not None:
             await self.streams.flush()
         await self.ownership.stop()
+        await self.insight.stop()
         await self.probe.stop()
         log.info("worker.stopped")
 
@@ -367,6 +379,7 @@ class Worker:
             self.cycles.now(symbol)
             return
         self.merging.lost(symbol)
+        self.insight.lost(symbol)
         if self.shards.partition_of[symbol] not in self.ledger.partitions():
             self.cycles.refresh()
             self.metrics.drop_symbols((symbol,))
@@ -399,7 +412,7 @@ class Worker:
             return
         if await self.assignments.read_again(partition, batch):
             return
-        outcome = self.shards.apply(batch)
+        outcome = self.insight.apply(batch)
         together.add(outcome)
         together.touched |= outcome.touched
         if outcome.failures:
@@ -418,7 +431,7 @@ class Worker:
     async def _take_warm(self, batch: Batch) -> None:
         """Records beside the group's flow: of a warm partition, or of ours while that stands still."""
         partition = batch.partition
-        outcome = self.shards.apply(batch)
+        outcome = self.insight.apply(batch)
         self.merging.take(batch)
         if partition not in self.ledger.partitions():
             # What is refused of another's partition is that node's to keep.

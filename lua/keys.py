@@ -78,6 +78,10 @@ class Keys:
         """The long lists of a report that was split."""
         return f"report:{self._tag % symbol}:heavy{self._end}"
 
+    def trace(self, symbol: str) -> str:
+        """Which trace the newest sampled report is of: ``token.seq traceparent``; expires."""
+        return f"{self.report(symbol)}:trace"
+
     def tick(self, symbol: str) -> str:
         """Last trade and top of book; also the channel on which it is announced."""
         return f"tick:{self._tag % symbol}{self._end}"
@@ -147,6 +151,10 @@ class Keys:
     def node_stats(self, node_id: str) -> str:
         """How far a node is, beside its heartbeat."""
         return f"{self._node_prefix}:node:{node_id}:stats{self._end}"
+
+    def log_level(self, node_id: str) -> str:
+        """Level of logs of a node's processes, ``*`` for all nodes: no node's name has one."""
+        return f"{self.node(node_id)}:log_level"
 
     def node_of(self, key: str) -> str:
         """Whose heartbeat a key is; '' where it is none. No node's name has a colon."""

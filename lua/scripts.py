@@ -57,6 +57,9 @@ NAMES: Final = ("acquire", "renew", "release", "look", "publish", "publish_tick"
 WHATEVER_IS_LEFT_MS: Final = 2**53
 """Above the life of any lease."""
 
+TRACE_MS: Final = 10_000
+"""How long readers find out which trace a report is of."""
+
 DEFAULT_SCRIPTS: Final = {name: load_script(name) for name in NAMES}
 
 
@@ -203,16 +206,28 @@ class Scripts:
         return PublishCode(await self._run(self._publish_tick(write, ttl_ms)))
 
     async def publish_many(
-        self, writes: Sequence[ReportWrite | TickWrite], ttl_ms: int
+        self,
+        writes: Sequence[ReportWrite | TickWrite],
+        ttl_ms: int,
+        traces: Sequence[tuple[str, str]] = (),
     ) -> list[PublishCode | RedisError]:
-        """Store many reports and ticks in one round trip; one answer each, in order."""
+        """Store many reports and ticks in one round trip; one answer each, in order.
+
+        Args:
+            writes: What to store.
+            ttl_ms: Life of each.
+            traces: Keys and values set in the same round trip, before the writes: which traces
+                they are of. A write that is refused leaves its trace there, of a report that
+                nobody reads.
+        """
         replies = await self._run_many(
             [
                 self._publish(write, ttl_ms)
                 if isinstance(write, ReportWrite)
                 else self._publish_tick(write, ttl_ms)
                 for write in writes
-            ]
+            ],
+            traces,
         )
         return [r if isinstance(r, RedisError) else PublishCode(r) for r in replies]
 
@@ -322,11 +337,13 @@ class Scripts:
         except NoScriptError:
             return await self._redis.eval(script.source, len(keys), *keys, *args)
 
-    async def _run_many(self, calls: Sequence[Call]) -> list[Any]:
+    async def _run_many(
+        self, calls: Sequence[Call], traces: Sequence[tuple[str, str]] = ()
+    ) -> list[Any]:
         """Replies in order, an error reply as its exception."""
         if not calls:
             return []
-        replies = await self._pipeline(calls, by_text=False)
+        replies = await self._pipeline(calls, by_text=False, traces=traces)
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             again = await self._pipeline([calls[at] for at in unknown], by_text=True)
@@ -334,9 +351,13 @@ class Scripts:
                 replies[at] = reply
         return replies
 
-    async def _pipeline(self, calls: Sequence[Call], *, by_text: bool) -> list[Any]:
+    async def _pipeline(
+        self, calls: Sequence[Call], *, by_text: bool, traces: Sequence[tuple[str, str]] = ()
+    ) -> list[Any]:
         sent: set[str] = set()
         async with self._redis.pipeline(transaction=False) as pipe:
+            for key, value in traces:
+                pipe.set(key, value, px=TRACE_MS)
             for script, keys, args in calls:
                 if by_text and script.name not in sent:
                     sent.add(script.name)  # EVAL also makes it known to the EVALSHAs behind it
@@ -344,7 +365,7 @@ class Scripts:
                 else:
                     pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
             replies: list[Any] = await pipe.execute(raise_on_error=False)
-        return replies
+        return replies[len(traces) :]
 
 
 def _announcement(write: ReportWrite | TickWrite) -> str:

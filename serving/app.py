@@ -27,6 +27,7 @@ from serving.routes import health, queries, reports, sockets, status, stream_soc
 from tapeline.config import Settings
 from tapeline.errors import ReportError
 from tapeline.tasks import end_all
+from tapeline.tracing import Tracing
 
 VERSION: Final = "0.1.0"
 DESCRIPTION: Final = (
@@ -46,6 +47,7 @@ def create_api(
     redis: Redis | None = None,
     control: FeedControl | None = None,
     events: MakeEvents | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application that ``tapeline serve`` runs.
 
@@ -54,8 +56,9 @@ def create_api(
         redis: A client to read with; closed by whoever made it.
         control: Has bridges follow more feeds, or less; without it nobody can ask for that.
         events: Where the hub has events from, in place of the Redis Streams.
+        tracing: Makes spans; stopped by whoever made it.
     """
-    return assembled(Parts.of(settings, redis, control=control, events=events))
+    return assembled(Parts.of(settings, redis, control=control, events=events, tracing=tracing))
 
 
 def assembled(parts: Parts) -> FastAPI:

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from lua import Keys
 from serving.access.history import History
 from serving.access.ring import KeyRing
+from serving.answer_traces import AnswerTraces
 from serving.directory import Directory
 from serving.feeds import FeedControl
 from serving.fetching import Fetcher
@@ -23,6 +24,8 @@ from serving.status.survey import StatusSurvey
 from serving.ticks import TickReader
 from tapeline.clock import Clock, SystemClock
 from tapeline.config import Settings
+from tapeline.tracing import Tracing
+from tapeline.tracing_metrics import register
 
 
 @dataclass(kw_only=True)
@@ -40,6 +43,7 @@ class Parts:
         ring, history: API keys in force, and what they have asked.
         metrics, clock: As their names say.
         started_ms: When this process began, since the epoch.
+        answers: Told of answers with a report; None where nothing is traced.
         own: Clients to close in the end.
     """
 
@@ -57,6 +61,7 @@ class Parts:
     metrics: ReaderMetrics
     clock: Clock
     started_ms: int
+    answers: AnswerTraces | None = None
     own: list[Redis] = field(default_factory=list)
 
     @classmethod
@@ -67,6 +72,7 @@ class Parts:
         clock: Clock | None = None,
         control: FeedControl | None = None,
         events: MakeEvents | None = None,
+        tracing: Tracing | None = None,
     ) -> Parts:
         """Everything by settings.
 
@@ -77,6 +83,7 @@ class Parts:
             clock: What ages are told by.
             control: Has bridges follow more, or less.
             events: Where the hub has events from, in place of the Redis Streams.
+            tracing: Makes spans; stopped by whoever made it.
         """
         own: list[Redis] = []
         client = redis
@@ -95,6 +102,8 @@ class Parts:
         source = events(RedisEvents(client, keys)) if events is not None else None
         hub = Hub(settings, client, keys, metrics.registry, clock, source)
         hub.states.words = ChainFeed(board).words
+        register(metrics.registry, tracing)
+        hub.answers = AnswerTraces(tracing, fetcher, keys) if tracing is not None else None
         return cls(
             settings=settings,
             redis=client,
@@ -110,11 +119,14 @@ class Parts:
             metrics=metrics,
             clock=clock,
             started_ms=clock.now_ms(),
+            answers=hub.answers,
             own=own,
         )
 
     async def close(self) -> None:
         """Close what `of` has opened."""
         await self.board.close()
+        if self.answers is not None:
+            await self.answers.close()
         for client in self.own:
             await client.aclose()

@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from lua import Keys
 from serving.access.front import is_loopback, keys_needed
 from serving.access.ring import KeyRing, KeysUnknown
 from serving.app import create_api
@@ -24,7 +25,9 @@ from serving.reader import reader_client
 from tapeline.collector import relax
 from tapeline.config import Settings
 from tapeline.errors import ConfigError, TapelineError
+from tapeline.log_level import levels_followed
 from tapeline.logging import get_logger
+from tapeline.tracing import start_tracing
 
 log = get_logger("serve")
 
@@ -39,6 +42,23 @@ class _Server(uvicorn.Server):
 
     Uvicorn's own raises the signal again once it has stopped, and the process ends by it.
     """
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve; the level of logs may be changed meanwhile."""
+        settings = self._settings
+        keys = Keys(cluster=settings.redis_cluster_keys)
+        async with levels_followed(
+            settings,
+            # Its user may read what lies beside heartbeats.
+            settings.redis_reader_url or settings.redis_url,
+            keys.log_level(settings.node_id),
+            keys.log_level("*"),
+        ):
+            await super().serve(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -98,16 +118,21 @@ def run_serve(
         TapelineError: The port can't be listened on.
     """
     asyncio.run(check_keys(settings))
-    app = create_api(settings, control=control, events=events)
+    tracing = start_tracing(settings, "serve")
+    app = create_api(settings, control=control, events=events, tracing=tracing)
     # The SDK of agents comes later, and is half of all there is to search.
     app.state.mcp.loaded = partial(relax, YOUNG)
     config = server_config(app, settings)
     with _listen(settings.bind_host, settings.serve_port) as sock:
         port = sock.getsockname()[1]
         log.info("serve.starting", host=settings.bind_host, port=port)
-        server = _Server(config)
+        server = _Server(config, settings)
         relax(YOUNG)
-        server.run(sockets=[sock])
+        try:
+            server.run(sockets=[sock])
+        finally:
+            if tracing is not None:
+                tracing.stop()
     return 0 if server.started else 1
 
 
@@ -125,8 +150,6 @@ async def check_keys(settings: Settings) -> None:
         if not is_loopback(settings.bind_host):
             log.warning("serve.open", host=settings.bind_host, require_keys=settings.require_keys)
         return
-    from lua import Keys  # noqa: PLC0415
-
     async with reader_client(settings.redis_url) as redis:
         ring = KeyRing(redis, Keys.of(settings))
         try:

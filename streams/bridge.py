@@ -26,6 +26,7 @@ from streams.events import Event, FeedStatus
 from streams.feed_lease import FeedKey, FeedLeases, lease_client
 from streams.feeds import BROKER_OUTAGE, Feeds, OutRecord
 from streams.frame_letters import FrameLetters
+from streams.frame_traces import frame_traces
 from streams.kafka_writer import KafkaWriter
 from streams.outbox import LostLine, Outbox
 from streams.record import close_recorders, recorders_of
@@ -41,6 +42,8 @@ from tapeline.errors import UnknownSymbol
 from tapeline.http_probe import ProbeServer, reachable
 from tapeline.logging import get_logger
 from tapeline.tasks import end_all
+from tapeline.tracing import Tracing
+from tapeline.tracing_metrics import register
 
 OK: Final = 0
 FAILED: Final = 1
@@ -92,6 +95,7 @@ class Bridge:
         source: FrameSource | Sequence[FrameSource] | None = None,
         clock: Clock | None = None,
         flush_s: float = FLUSH_S,
+        tracing: Tracing | None = None,
     ) -> None:
         """Build it inside a running event loop; nothing is opened before `run`.
 
@@ -100,6 +104,7 @@ class Bridge:
             source: In place of the venues' sockets.
             clock: Instead of the machine's.
             flush_s: Bound of the flush at the end.
+            tracing: Makes spans; stopped by whoever made it.
 
         Raises:
             ConfigError: A symbol or a venue that can't be followed.
@@ -107,6 +112,8 @@ class Bridge:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._flush_s = flush_s
+        ratio, topic = settings.trace_sample_ratio, settings.events_topic
+        self._traces = frame_traces(tracing, ratio, topic)
         self._stop = asyncio.Event()
         self._granted = asyncio.Event()
         self._outage = False
@@ -182,7 +189,11 @@ class Bridge:
             telemetry=self.telemetry.telemetry,
         )
         self.probe = ProbeServer(
-            settings.bind_host, settings.bridge_port, metrics.registry(), self.health, unready
+            settings.bind_host,
+            settings.bridge_port,
+            register(metrics.registry(), tracing),
+            self.health,
+            unready,
         )
         parts = Parts(
             sources=self._sources,
@@ -335,7 +346,10 @@ class Bridge:
     def accept(self, venue: str, events: Iterable[Event]) -> None:
         """An assembler's events."""
         feeds = self.feeds[venue]
-        self._put(feeds.accept(events))
+        if self._traces is None or not self._traces.sampled():
+            self._put(feeds.accept(events))
+        else:
+            self._traces.accept(venue, events, feeds.accept, self._put)
         if self.subscriptions is not None and self.subscriptions.waiting:
             for event in events:
                 if type(event) is not FeedStatus:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -53,6 +53,20 @@ REFUSED: Final = "refused"
 _LEVEL_BYTES_MAX: Final = 44  # two integers up to 2**62, brackets and commas
 
 
+class Traced(Protocol):
+    """What a record carries that is of a sampled frame.
+
+    Attributes:
+        headers: Written with it.
+    """
+
+    headers: list[tuple[str, bytes]]
+
+    def arrived(self) -> Any:
+        """The broker has acknowledged the record."""
+        ...
+
+
 class OutRecord(NamedTuple):
     """A record on its way to the events topic.
 
@@ -61,6 +75,7 @@ class OutRecord(NamedTuple):
         venue, symbol: Whose line it is of.
         key, value: As written.
         kind: For counting.
+        traced: Of a sampled frame alone.
     """
 
     partition: int
@@ -69,6 +84,7 @@ class OutRecord(NamedTuple):
     key: bytes
     value: bytes
     kind: str
+    traced: Traced | None = None
 
 
 class Line:

@@ -35,7 +35,7 @@ from aiokafka.errors import (
     UnknownError,
 )
 
-from streams.feeds import OutRecord
+from streams.feeds import OutRecord, Traced
 from streams.outbox import LostLine, Outbox
 from streams.topics import PartitionCountError
 from tapeline.errors import TopicError
@@ -209,9 +209,19 @@ class KafkaWriter:
     async def _send(self, session: _Session, partition: int) -> bool:
         batch = session.producer.create_batch()
         count = 0
+        traces: list[Traced] = []
         for record in self._outbox.waiting(partition):
-            if batch.append(key=record.key, value=record.value, timestamp=None) is None:
+            traced = record.traced
+            if traced is None:
+                added = batch.append(key=record.key, value=record.value, timestamp=None)
+            else:
+                added = batch.append(
+                    key=record.key, value=record.value, timestamp=None, headers=traced.headers
+                )
+            if added is None:
                 break
+            if traced is not None:
+                traces.append(traced)
             count += 1
         self._outbox.taken(partition, count)
         session.in_flight.add(partition)
@@ -224,16 +234,20 @@ class KafkaWriter:
             self._failed(partition)
             session.fail(exc)
             return False
-        future.add_done_callback(partial(self._settled, session, partition))
+        future.add_done_callback(partial(self._settled, session, partition, traces))
         return True
 
-    def _settled(self, session: _Session, partition: int, future: _Acknowledged) -> None:
+    def _settled(
+        self, session: _Session, partition: int, traces: list[Traced], future: _Acknowledged
+    ) -> None:
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if self._session is not session:
             return  # given up already: its records went back to the outbox
         session.in_flight.discard(partition)
         if error is None:
             self._outbox.acknowledge(partition)
+            for traced in traces:
+                traced.arrived()
         elif isinstance(error, _REFUSED):
             self._give_up(self._outbox.refuse(partition), error)
             session.fail(error)

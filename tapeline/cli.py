@@ -35,6 +35,7 @@ ELSEWHERE: Final = {
     "dlq": "streams.dlq_cli",
     "doctor": "tapeline.doctor.cli",
     "keys": "serving.keys_cli",
+    "loglevel": "tapeline.log_level_cli",
     "record": "streams.record_cli",
     "replay": "tapeline.replay_cli",
     "symbols": "streams.symbols_cli",
@@ -114,10 +115,10 @@ def bridge() -> None:
     import uvloop  # noqa: PLC0415
 
     from streams.bridge_process import run_bridge  # noqa: PLC0415
-    from tapeline.logging import configure_logging  # noqa: PLC0415
+    from tapeline.uncaught import configure_process  # noqa: PLC0415
 
-    settings = settings_for("kafka_url", "redis_url", "symbols")
-    configure_logging(settings, "bridge")
+    settings = load_settings(require=("kafka_url", "redis_url", "symbols"))
+    configure_process(settings, "bridge")
     raise typer.Exit(uvloop.run(run_bridge(settings)))
 
 
@@ -125,11 +126,11 @@ def bridge() -> None:
 def serve() -> None:
     """Run a reader: reports over HTTP."""
     from serving.run import run_serve  # noqa: PLC0415
-    from tapeline.logging import configure_logging  # noqa: PLC0415
     from tapeline.reader_kafka import KafkaFeedControl, events_of  # noqa: PLC0415
+    from tapeline.uncaught import configure_process  # noqa: PLC0415
 
-    settings = settings_for("redis_url")
-    configure_logging(settings, "serve")
+    settings = load_settings(require=("redis_url",))
+    configure_process(settings, "serve")
     control = KafkaFeedControl(settings) if settings.kafka_url else None
     raise typer.Exit(run_serve(settings, control, events_of(settings)))
 
@@ -140,10 +141,10 @@ def mcp() -> None:
     import uvloop  # noqa: PLC0415
 
     from serving.mcp.stdio import run_stdio  # noqa: PLC0415
-    from tapeline.logging import configure_logging  # noqa: PLC0415
+    from tapeline.uncaught import configure_process  # noqa: PLC0415
 
-    settings = settings_for("redis_url")
-    configure_logging(settings, "mcp")
+    settings = load_settings(require=("redis_url",))
+    configure_process(settings, "mcp")
     raise typer.Exit(uvloop.run(run_stdio(settings)))
 
 

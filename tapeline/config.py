@@ -29,6 +29,7 @@ from tapeline.config_fields import (
 )
 from tapeline.config_hub import HubSettings
 from tapeline.config_reader import ReaderSettings
+from tapeline.config_tracing import TracingSettings
 from tapeline.errors import ConfigError
 
 __all__ = ["REDIS_SCHEMES", "Settings", "load_settings"]
@@ -36,7 +37,7 @@ __all__ = ["REDIS_SCHEMES", "Settings", "load_settings"]
 PREFIX = "NT_"
 
 
-class Settings(HubSettings, ReaderSettings, BesideSettings):
+class Settings(HubSettings, ReaderSettings, BesideSettings, TracingSettings):
     """All settings of bridge, worker and reader; each process uses those it needs."""
 
     model_config = SettingsConfigDict(

@@ -34,6 +34,17 @@ def checked_redis_url(url: str) -> str:
     return url
 
 
+def checked_otlp_endpoint(url: str) -> str:
+    """Checks ``NT_OTLP_ENDPOINT``; empty is none."""
+    if url:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+            raise ValueError
+        if parts.query or parts.fragment:
+            raise ValueError
+    return url
+
+
 def plain(name: str, default: Any, description: str, expected: str = "") -> Any:
     """A field whose variable has no prefix, because that is the name operators know."""
     return Field(

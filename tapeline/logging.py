@@ -1,7 +1,8 @@
 """Logs: one JSON object a line on stderr, from our code and the libraries' alike.
 
 Every line has ``timestamp``, ``level``, ``logger``, ``event``, ``component`` and ``node_id``;
-those about a symbol add ``symbol`` and, where it is known, ``lag_ms``. Passwords inside URLs
+those about a symbol add ``symbol`` and, where it is known, ``lag_ms``; the `TRANSITIONS` always have
+both. Lines said within a span add ``trace_id`` and ``span_id``. Passwords inside URLs
 are masked in every field. What a library repeats with every attempt to reach a broker is said
 every ten seconds, with the number of times it was ``repeated``.
 """
@@ -11,16 +12,56 @@ from __future__ import annotations
 import logging
 import logging.config
 import sys
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final
 
 import structlog
 
 from tapeline.config import Settings, mask
+from tapeline.traceparent import current
 
 _Event = MutableMapping[str, Any]
 
+TRANSITIONS: Final = frozenset(
+    {
+        "symbol_assigned",
+        "symbol_dropped",
+        "lease_acquired",
+        "lease_lost",
+        "lease_renewed",
+        "lease_conflict",
+        "rebalance_triggered",
+        "calculation_error",
+    }
+)
+"""What becomes of symbols: these lines have ``symbol`` and ``lag_ms``, null where there is none."""
+
+LIBRARIES: Final = ("aiokafka", "aiohttp.access", "asyncio", "urllib3", "websockets")
+"""Each of these says below WARNING, for every request or frame, what is of use only to its authors."""
+
 _identity: dict[str, str] = {"node_id": "", "component": ""}
+_lag_of: list[Callable[[str], int | None]] = []
+
+
+def tell_lags(lag_of: Callable[[str], int | None]) -> None:
+    """Have the `TRANSITIONS` ask how many milliseconds a symbol's state is behind."""
+    _lag_of[:] = [lag_of]
+
+
+def _transition(_logger: Any, _method: str, event: _Event) -> _Event:
+    if event["event"] in TRANSITIONS:
+        symbol = event.setdefault("symbol", None)
+        if "lag_ms" not in event:
+            event["lag_ms"] = _lag_of[0](symbol) if _lag_of and symbol is not None else None
+    return event
+
+
+def _in_span(_logger: Any, _method: str, event: _Event) -> _Event:
+    span = current.get()
+    if span is not None:
+        event.setdefault("trace_id", span.trace_id)
+        event.setdefault("span_id", span.span_id)
+    return event
 
 
 def _identify(_logger: Any, _method: str, event: _Event) -> _Event:
@@ -54,6 +95,8 @@ _SHARED: list[Any] = [
     structlog.processors.format_exc_info,
     structlog.processors.UnicodeDecoder(),
     _identify,
+    _transition,
+    _in_span,
     _plain,
 ]
 
@@ -75,23 +118,42 @@ def logging_config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": "tapeline.logging.json_formatter"}},
-        "filters": {"now_and_then": {"()": "tapeline.quiet_logs.NowAndThen"}},
+        "filters": {
+            "brokers": {"()": "tapeline.quiet_logs.NowAndThen"},
+            "collectors": {"()": "tapeline.quiet_logs.NowAndThen", "library": "opentelemetry"},
+        },
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "formatter": "json",
-                "filters": ["now_and_then"],
+                "filters": ["brokers", "collectors"],
                 # The real one: a Faust worker replaces sys.stderr by a proxy to its logger.
                 "stream": sys.__stderr__,
             }
         },
         "root": {"handlers": ["stderr"], "level": level},
-        # Each of these says at INFO, for every request or rebalance, what is of use only to
-        # its own authors.
-        "loggers": {
-            name: {"level": "WARNING"} for name in ("aiokafka", "aiohttp.access", "asyncio")
-        },
+        "loggers": {name: {"level": _library_level(level)} for name in LIBRARIES},
     }
+
+
+def _library_level(level: str) -> str:
+    return level if level == "ERROR" else "WARNING"
+
+
+def set_level(level: str) -> None:
+    """Write lines from this level on, from now on.
+
+    Args:
+        level: As of ``NT_LOG_LEVEL``.
+    """
+    root = logging.getLogger()
+    root.setLevel(level)
+    for handler in root.handlers:
+        # A Faust worker begun with a high level has set it on the handler, too.
+        if handler.level > root.level:
+            handler.setLevel(root.level)
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(_library_level(level))
 
 
 def configure_logging(settings: Settings, component: str) -> None:

@@ -194,6 +194,7 @@ class LeaseManager:
             if answer is RenewCode.RENEWED:
                 regained = now_ms >= lease.deadline_ms
                 self._book.renewed(lease, sent_ms)
+                log.debug("lease_renewed", symbol=lease.symbol, token=lease.token)
                 if regained:
                     self._gained(lease.symbol)
             elif answer is RenewCode.LOST:
@@ -202,7 +203,6 @@ class LeaseManager:
             elif self._book.drop(lease.symbol, lease.value, now_ms, lost=False):
                 # Lease unknown: stop writing. Asking for it tells what it is.
                 self._lost(lease.symbol, "unknown")
-        log.debug("lease_renewed", leases=len(leases))
         self._count()
 
     async def _acquire(self) -> None:

@@ -15,6 +15,7 @@ from lua import PublishCode, ReportWrite, Scripts
 from tapeline.clock import Clock, SystemClock
 from tapeline.logging import get_logger
 from tapeline.tasks import end
+from tapeline.traceparent import TraceContext, within
 
 BATCH_WRITES: Final = 32
 """Most writes in one round trip: what is encoded for it keeps the event loop busy."""
@@ -47,6 +48,22 @@ class Leases(Protocol):
         ...
 
 
+class WriteTraces(Protocol):
+    """Whoever follows sampled records to their reports."""
+
+    def begin(self, writes: Iterable[Write]) -> Sequence[tuple[str, str]]:
+        """Writes are about to be sent; keys to be set with them, each with its value."""
+        ...
+
+    def context_of(self, write: Write) -> TraceContext | None:
+        """The span of a write under way."""
+        ...
+
+    def ended(self, write: Write, answer: PublishCode | BaseException) -> None:
+        """Redis has answered a write, or has not."""
+        ...
+
+
 class Publisher:
     """Writes the newest report and tick of each symbol, in batches of one round trip.
 
@@ -64,6 +81,7 @@ class Publisher:
         timeout_s: Longest wait for a batch's replies.
         clock: Stamps and due times.
         sink: Whoever counts.
+        traces: Whoever follows sampled records.
     """
 
     def __init__(
@@ -76,8 +94,9 @@ class Publisher:
         timeout_s: float,
         clock: Clock | None = None,
         sink: CoordinationSink | None = None,
+        traces: WriteTraces | None = None,
     ) -> None:
-        self._scripts, self._leases = scripts, leases
+        self._scripts, self._leases, self._traces = scripts, leases, traces
         self._ttl_ms, self._tick_period_ms, self._timeout_s = ttl_ms, tick_period_ms, timeout_s
         self._clock = clock or SystemClock()
         self._sink = sink or NullSink()
@@ -252,11 +271,14 @@ class Publisher:
     async def _write(self, batch: list[tuple[AnyLane, Write]]) -> None:
         answers: Sequence[PublishCode | BaseException]
         began_s = time.perf_counter()
+        writes = [write for _, write in batch]
+        traces = self._traces.begin(writes) if self._traces is not None else ()
         try:
             async with asyncio.timeout(self._timeout_s):
-                answers = await self._scripts.publish_many(
-                    [write for _, write in batch], self._ttl_ms
-                )
+                if traces:
+                    answers = await self._scripts.publish_many(writes, self._ttl_ms, traces)
+                else:
+                    answers = await self._scripts.publish_many(writes, self._ttl_ms)
         except FAILURES as error:
             if not self._away:
                 log.warning("publisher.redis_away", writes=len(batch), error=repr(error))
@@ -271,13 +293,20 @@ class Publisher:
         now_ms = self._clock.monotonic_ms()
         for (lane, write), answer in zip(batch, answers, strict=True):
             if isinstance(answer, PublishCode):
-                self._answered(lane, write, answer, now_ms)
+                span = self._traces.context_of(write) if self._traces is not None else None
+                if span is None:
+                    self._answered(lane, write, answer, now_ms)
+                else:
+                    with within(span):
+                        self._answered(lane, write, answer, now_ms)
             else:
                 if not self._away:
                     log.warning("publisher.refused", symbol=lane.symbol, error=str(answer))
                     self._sink.failed("refused")
                 if lane.failed(write, now_ms):
                     self._sink.failed("gave_up")
+            if self._traces is not None:
+                self._traces.ended(write, answer)
             if lane.pending:
                 self._schedule(lane)
         self._announce()

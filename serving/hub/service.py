@@ -12,6 +12,7 @@ import contextlib
 import heapq
 import itertools
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -22,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from lua import Keys
 from serving.access import Access
+from serving.answer_traces import AnswerTraces
 from serving.hub import endpoint, protocol
 from serving.hub.client import Client
 from serving.hub.event_feed import EventFeed
@@ -79,6 +81,7 @@ class Hub:
     Attributes:
         authenticate: Asked for the key that a client sends as its first message; without it no
             key is right.
+        answers: Told of reports that are sent; None where nothing is traced.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Hub:
             lambda: max((session.deepest()[1] for session in self.clients), default=0)
         )
         self.authenticate: Authenticate | None = None
+        self.answers: AnswerTraces | None = None
         self.stopping = False
         self.states = StateFeed(
             redis, keys, self.board, self.clock, self.metrics, self.wake, self._source_changed
@@ -212,7 +216,9 @@ class Hub:
 
     def new_session(self) -> Session:
         """A client's session, with a name of its own."""
-        return Session(secrets.token_hex(8), self.rules, self.clock.monotonic_ms())
+        session = Session(secrets.token_hex(8), self.rules, self.clock.monotonic_ms())
+        session.traced = self.answers is not None
+        return session
 
     def subscribe(self, client: Client, request: protocol.Subscribe) -> None:
         """Let a client follow what it asks for, and say so.
@@ -383,6 +389,10 @@ class Hub:
             sink.write(taken.frames)
             waited = None if taken.arrived_ms is None else mono_ms - taken.arrived_ms
             self.metrics.sent(taken.frames, waited)
+            if taken.reports and self.answers is not None:
+                began_ns = time.time_ns() - int((waited or 0) * 1_000_000)
+                for symbol, order in taken.reports:
+                    self.answers.answered(symbol, *order, "websocket", began_ns)
             if not session.crowded:
                 client.heard.set()
         if taken.next_ms is not None and (

@@ -20,7 +20,7 @@ from serving.hub.protocol import (
     SubscriberCountChanged,
 )
 from serving.hub.streams import EventStream, StateStream, Stream
-from serving.hub.wire import Batch, State, control
+from serving.hub.wire import NOTHING, Batch, Order, State, control
 
 Pair = tuple[str, str]
 """(channel, symbol)."""
@@ -32,6 +32,8 @@ CONTROL_MAX: Final = 64
 """Answers that may wait for a client that does not read them; it is then not read either."""
 
 COUNTS_FIRST: Final = 2
+
+REPORT_CHANNELS: Final = frozenset({"reports.fast", "reports.slow"})
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,11 @@ class Taken:
         frames: In order.
         arrived_ms: When the oldest market data among it came to the hub; None without any.
         next_ms: When there will be more without anything new; None if there won't.
+        reports: Symbol and order of reports among it, where `Session.traced`.
     """
 
     frames: list[bytes] = field(default_factory=list)
+    reports: list[tuple[str, Order]] = field(default_factory=list)
     arrived_ms: float | None = None
     next_ms: float | None = None
 
@@ -136,6 +140,7 @@ class Session:
         dropped: Frames and events replaced or left out so far.
         throttled_ms: Time in which something waited for the bucket.
         full: The lossless stream that holds more than it may, once there is one.
+        traced: Whether somebody asks which reports are sent.
     """
 
     def __init__(self, id_: str, rules: Rules, now_ms: float) -> None:
@@ -145,6 +150,7 @@ class Session:
         self.dropped = 0
         self.throttled_ms = 0.0
         self.full: EventStream | None = None
+        self.traced = False
         self._bucket = Bucket(rules.rate_per_s, rules.burst, now_ms)
         self._control: deque[bytes] = deque()
         self._counts: dict[Pair, int] = {}
@@ -320,6 +326,8 @@ class Session:
             taken.arrived_ms = arrived_ms
         frame = stream.emit(now_ms)
         taken.frames.append(frame)
+        if self.traced and stream.channel in REPORT_CHANNELS and isinstance(stream, StateStream):
+            taken.reports.append((stream.symbol, stream.sent or NOTHING))
         stream.due_ms = mono_ms + stream.interval_ms
         if stream.ready:
             line.append(stream)

@@ -24,5 +24,7 @@ def build(parts: Parts, timeout_s: float = READ_TIMEOUT_S) -> Protocol:
     market = Market(parts.reader, parts.redis, parts.keys, parts.clock, parts.directory, timeout_s)
     counts = McpCounts(parts.metrics.registry)
     bus = RedisBus(parts.redis, parts.keys, parts.clock, market, counts)
-    service = Service(market, bus, status_source(parts.board, market), period_ms, counts)
+    service = Service(
+        market, bus, status_source(parts.board, market), period_ms, counts, parts.answers
+    )
     return Protocol(service, Resources(market, service, period_ms), bus)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from serving.access import Access
+from serving.answer_traces import AnswerTraces
 from serving.mcp import answers, book
 from serving.mcp import contract as c
 from serving.mcp import refusals as no
@@ -70,6 +71,7 @@ class Service:
         status: Tells how the chain stands.
         report_period_ms: What to wait before asking for newer data.
         counts: What is counted.
+        traces: Told of answers with a report, where those are traced.
 
     Attributes:
         waits: Open waits by caller.
@@ -82,8 +84,9 @@ class Service:
         status: StatusSource,
         report_period_ms: int,
         counts: McpCounts,
+        traces: AnswerTraces | None = None,
     ) -> None:
-        self.market = market
+        self.market, self._traces = market, traces
         self._bus, self._status, self._period_ms = bus, status, report_period_ms
         self._counts = counts
         self.waits: Counter[str] = Counter()
@@ -160,6 +163,7 @@ class Service:
     async def _get_report(
         self, asked: c.GetReport, _caller: Access, _progress: Progress
     ) -> tuple[str, msgspec.Struct]:
+        began_ns = time.time_ns()
         report, none = await self._read(asked.symbol)
         age_ms = report.data_age_ms if report else None
         limit = asked.max_age_ms
@@ -171,6 +175,7 @@ class Service:
         found = answers.answer(
             asked.symbol, report, asked.kind, asked.detail, self.market.now_ms(), none, whole
         )
+        self._answered(asked.symbol, report, began_ns)
         return answers.in_words(found, asked.kind), found
 
     async def _list_symbols(
@@ -251,9 +256,11 @@ class Service:
                 ) from None
         with self._one_wait(caller):
             report, none, matched = await self._waited(asked, condition, progress)
+        began_ns = time.time_ns()
         found = answers.wait_answer(
             asked.symbol, report, self.market.now_ms(), none, matched=matched
         )
+        self._answered(asked.symbol, report, began_ns)
         words = answers.in_words(found, "fast")
         return (words if matched else f"No match in {asked.timeout_s:g} s. {words}"), found
 
@@ -310,6 +317,10 @@ class Service:
         wrong = [stage for stage in found.stages if stage.state != "ok"]
         notes = "; ".join(f"{stage.stage}: {stage.note}" for stage in wrong) or "nothing is wrong"
         return f"{found.state}: {chain}.\n{notes}.", found
+
+    def _answered(self, symbol: str, report: StoredReport | None, began_ns: int) -> None:
+        if self._traces is not None and report is not None:
+            self._traces.answered(symbol, report.token, report.seq, "mcp", began_ns)
 
     async def _read(self, symbol: str) -> tuple[StoredReport | None, str]:
         """A report, or why there is none."""

@@ -16,7 +16,9 @@ from mcp.server.stdio import stdio_server
 from serving.mcp.build import build
 from serving.parts import Parts
 from tapeline.config import Settings
+from tapeline.log_level import levels_followed
 from tapeline.logging import get_logger
+from tapeline.tracing import start_tracing
 
 LINE_MAX_BYTES: Final = 1 << 20
 log = get_logger("mcp")
@@ -52,11 +54,14 @@ async def run_stdio(settings: Settings) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, task.cancel)
     log.info("mcp.starting", transport="stdio")
-    parts = Parts.of(settings)
+    tracing = start_tracing(settings, "mcp")
+    parts = Parts.of(settings, tracing=tracing)
+    named, reads_from = parts.keys.log_level, settings.redis_reader_url or settings.redis_url
     try:
         protocol = build(parts)
         server = protocol.server
         async with (
+            levels_followed(settings, reads_from, named(settings.node_id), named("*")),
             protocol.running(),
             _stdin() as stdin,
             stdio_server(stdin=stdin) as (reads, writes),
@@ -66,6 +71,8 @@ async def run_stdio(settings: Settings) -> int:
         pass  # by a signal
     finally:
         await parts.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.stop)
     log.info("mcp.stopped")
     return 0
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import difflib
+import time
 from functools import cache
 from typing import Annotated, Any, Final
 
@@ -74,9 +75,13 @@ def router(parts: Parts) -> APIRouter:
         ``X-Data-Age-Ms`` since its newest data was received, ``X-Report-Stale`` true when that
         is more than 2000 ms. They come with 304, too: an unchanged report grows older.
         """
+        answers = parts.answers
+        began_ns = time.time_ns() if answers is not None else 0
         report = await parts.reader.get(symbol)
         if report is None:
             return json_bytes(b"null")
+        if answers is not None:
+            answers.answered(symbol, report.token, report.seq, "http", began_ns)
         headers = _headers(report)
         if report.data_age_ms is not None:
             ages(symbol).observe(report.data_age_ms / 1000)

@@ -17,6 +17,7 @@ class FakeBroker:
 
     Attributes:
         log: Values by partition, as written.
+        headers: Of each value written.
         faults: Outcomes of the next batches: an exception, or ``"lost answer"`` for one that
             was written and fails all the same, or ``"hang"``.
         start_errors: Raised by the next starts.
@@ -26,6 +27,7 @@ class FakeBroker:
 
     def __init__(self, partitions: int) -> None:
         self.log: dict[int, list[bytes]] = {}
+        self.headers: dict[bytes, Sequence[Any]] = {}
         self.faults: list[Any] = []
         self.start_errors: list[Exception] = []
         self.partitions = partitions
@@ -43,11 +45,15 @@ class FakeBroker:
 class FakeBatch:
     def __init__(self) -> None:
         self.values: list[bytes] = []
+        self.headers: dict[bytes, Sequence[Any]] = {}
 
-    def append(self, *, key: bytes, value: bytes, timestamp: None) -> object | None:
+    def append(
+        self, *, key: bytes, value: bytes, timestamp: None, headers: Sequence[Any] = ()
+    ) -> object | None:
         if len(self.values) == 3:
             return None
         self.values.append(value)
+        self.headers[value] = headers
         return object()
 
 
@@ -101,6 +107,7 @@ class FakeProducer:
         self.flying.append(future)
         if fault is None or fault == "lost answer":
             self.broker.log.setdefault(partition, []).extend(batch.values)
+            self.broker.headers |= batch.headers
         if fault is None:
             future.set_result(None)
         elif fault == "lost answer":

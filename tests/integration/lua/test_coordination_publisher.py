@@ -9,7 +9,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from agents.coordination.publisher import BATCH_TICKS, BATCH_WRITES, TICKS_PER_S
-from lua import Keys, Scripts
+from lua import Keys, PublishCode, Scripts
+from lua.scripts import TRACE_MS
 from tapeline.clock import SystemClock
 from tests.support.coordination import Desk, desk, encoder, tick_encoder, until
 from tests.support.redis_process import RedisProcess
@@ -308,3 +309,43 @@ async def test_one_symbol_that_redis_refuses_is_given_up_after_three_tries(
         node.publisher.put("X", 2, encoder("w2"))
         await until(lambda: published(node) == 2)
         assert await word(node) == "w2"
+
+
+class Traces:
+    """Follows every write."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[int, object]] = []
+
+    def begin(self, writes: Any) -> list[tuple[str, str]]:
+        return [(KEYS.trace(write.symbol), f"{write.token}.{write.seq} t") for write in writes]
+
+    def context_of(self, write: Any) -> None:
+        return None
+
+    def ended(self, write: Any, answer: object) -> None:
+        self.ends.append((write.seq, answer))
+
+
+async def test_a_write_s_trace_is_set_with_it_and_its_end_is_told(
+    server: RedisProcess, redis: Redis
+) -> None:
+    """Readers that see the report see which trace it is of; that goes in seconds."""
+    async with desk(server.url) as node:
+        traces = Traces()
+        node.publisher._traces = traces
+        await node.hold("X")
+        await redis.script_flush()  # the answers of scripts that are sent again are in order, too
+        for number in (1, 2):
+            node.publisher.put("X", number, encoder(f"w{number}"))
+            assert await node.publisher.flush()
+        lease = node.leases.current("X")
+        assert lease is not None
+        assert await redis.get("report:X:trace") == f"{lease.token}.2 t".encode()
+        assert 0 < await redis.pttl("report:X:trace") <= TRACE_MS
+        assert traces.ends == [(1, PublishCode.OK), (2, PublishCode.OK)]
+        server.pause()
+        node.publisher.put("X", 3, encoder("w3"))
+        await until(lambda: len(traces.ends) == 3)
+        server.resume()
+        assert isinstance(traces.ends[2][1], TimeoutError)

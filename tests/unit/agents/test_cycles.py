@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import msgspec
@@ -19,6 +20,8 @@ from tables.parameters import Parameters
 from tables.report import decode_report
 from tapeline.clock import ManualClock
 from tapeline.config import Settings, load_settings
+from tapeline.logging import tell_lags
+from tapeline.traceparent import TraceContext
 from tests.support.batches import batch
 from tests.support.tape import START_MS, opened
 
@@ -182,3 +185,91 @@ async def test_others_get_their_turn_by_the_time_that_reports_took() -> None:
     await bench.cycles._serve([str(n) for n in range(4 * TURN_MS)], slow)
     task.cancel()
     assert turns == [0, TURN_MS, 2 * TURN_MS, 3 * TURN_MS, 4 * TURN_MS]
+
+
+def test_figures_that_can_not_be_computed_stop_no_other_symbol(
+    monkeypatch: pytest.MonkeyPatch, logged: Any
+) -> None:
+    """Said once a minute, with how far the symbol is behind; counted each time."""
+    bench = Bench()
+    bench.feed()
+    tell_lags(lambda _symbol: 77)
+    engine = bench.shards.engine(SYMBOL)
+    assert engine is not None
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("no volume")
+
+    monkeypatch.setattr(engine, "fast_report", broken)
+    for _ in range(3):
+        bench.cycles._run_fast(SYMBOL)
+    assert bench.sink.drafts == []
+    (line,) = [json.loads(one) for one in logged.take().splitlines()]
+    assert (line["event"], line["symbol"], line["lag_ms"], line["level"]) == (
+        "calculation_error",
+        SYMBOL,
+        77,
+        "error",
+    )
+    assert line["cycle"] == "fast"
+    assert "ZeroDivisionError: no volume" in line["exception"]
+    bench.clock.advance(60_000)
+    bench.cycles._run_fast(SYMBOL)
+    assert "calculation_error" in logged.take()
+    counted = bench.metrics.registry.get_sample_value(
+        "tapeline_engine_events_total", {"event": "calculation_error"}
+    )
+    assert counted == 4
+    monkeypatch.undo()
+    bench.cycles._run_fast(SYMBOL)
+    assert len(bench.sink.drafts) == 1
+
+
+def test_a_slow_part_that_can_not_be_computed_leaves_the_fast_one(
+    monkeypatch: pytest.MonkeyPatch, logged: Any
+) -> None:
+    """The report says itself that it has none."""
+    bench = Bench()
+    bench.feed()
+    engine = bench.shards.engine(SYMBOL)
+    assert engine is not None
+
+    def broken(*_: Any) -> None:
+        raise KeyError("bins")
+
+    monkeypatch.setattr(engine, "slow_report", broken)
+    bench.cycles._run_fast(SYMBOL)
+    (draft,) = bench.sink.drafts
+    assert (draft.slow, draft.source.slow) == (None, None)
+    report = decode_report(draft.encode(9, 4, 123)[0])
+    assert report.source.slow is None
+    assert '"cycle": "slow"' in logged.take()
+
+
+def test_a_report_of_a_sampled_record_is_told(logged: Any) -> None:
+    """And a line said while it is computed names its trace."""
+
+    class Traces:
+        told: list[tuple[str, int, int]] = []
+        span = TraceContext("ab" * 16, "cd" * 8)
+
+        def waiting(self, symbol: str) -> TraceContext:
+            return self.span
+
+        def computed(self, symbol: str, watermark: int, newest_ms: int, began_ns: int) -> None:
+            self.told.append((symbol, watermark, newest_ms))
+
+    bench = Bench()
+    bench.feed()
+    bench.cycles.traces = Traces()  # type: ignore[assignment]
+    bench.cycles._run_fast(SYMBOL)
+    assert Traces.told == [(SYMBOL, 2, START_MS)]
+    engine = bench.shards.engine(SYMBOL)
+    engine.fast_report = None  # type: ignore[union-attr, assignment, method-assign]
+    bench.cycles._run_fast(SYMBOL)
+    assert len(Traces.told) == 1
+    line = json.loads(logged.take())
+    assert (line["event"], line["trace_id"], line["span_id"]) == (
+        "calculation_error",
+        *Traces.span,
+    )

@@ -12,6 +12,7 @@ def test_names_without_a_cluster_are_those_of_the_contract() -> None:
     keys = Keys()
     assert keys.report("BTCUSDT") == "report:BTCUSDT"
     assert keys.heavy("BTCUSDT") == "report:BTCUSDT:heavy"
+    assert keys.trace("BTCUSDT") == "report:BTCUSDT:trace"
     assert keys.tick("BTCUSDT") == "tick:BTCUSDT"
     assert keys.meta("BTCUSDT") == "report:meta:BTCUSDT"
     assert keys.writer("BTCUSDT") == (
@@ -27,6 +28,7 @@ def test_names_without_a_cluster_are_those_of_the_contract() -> None:
     assert keys.node("n1") == "nt:node:n1"
     assert keys.nodes() == "nt:nodes"
     assert keys.node_stats("n1") == "nt:node:n1:stats"
+    assert keys.log_level("n1") == "nt:node:n1:log_level"
     assert keys.bridge("b1") == "nt:bridge:b1"
     assert keys.bridges() == "nt:bridges"
     assert keys.starts("worker", "n1") == "nt:starts:worker:n1"
@@ -42,6 +44,7 @@ def test_in_a_cluster_all_keys_of_a_symbol_share_a_slot() -> None:
     mine = [
         keys.report("BTCUSDT"),
         keys.heavy("BTCUSDT"),
+        keys.trace("BTCUSDT"),
         keys.tick("BTCUSDT"),
         keys.events("BTCUSDT"),
         *keys.writer("BTCUSDT"),
@@ -70,7 +73,8 @@ def test_whose_report_a_key_belongs_to_is_read_off_its_name(cluster: bool) -> No
     mine = [keys.report("B.T-1"), keys.heavy("B.T-1"), *keys.writer("B.T-1")]
     assert [keys.symbol_of(key) for key in mine] == ["B.T-1"] * 5
     foreign = [keys.tick("A"), keys.feed("binance", "A").lease, keys.node("A"), "report:a:b", "A"]
-    assert [keys.symbol_of(key) for key in foreign] == [""] * 5
+    foreign.append(keys.trace("A"))
+    assert [keys.symbol_of(key) for key in foreign] == [""] * 6
     if cluster:
         assert keys.symbol_of(other.report("BTCUSDT")) == ""
 

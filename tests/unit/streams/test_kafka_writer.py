@@ -238,3 +238,31 @@ async def test_batches_of_the_real_producer_never_expire() -> None:
         accumulator._batches.clear()
     finally:
         await producer.stop()
+
+
+class Followed:
+    """A sampled frame's records; counts those that have arrived."""
+
+    def __init__(self) -> None:
+        self.headers = [("traceparent", b"00-x")]
+        self.came = 0
+
+    def arrived(self) -> None:
+        self.came += 1
+
+
+async def test_a_sampled_record_has_its_header_and_is_told_when_it_has_arrived(
+    broker: FakeBroker,
+) -> None:
+    """Once, however often it had to be sent; others have no header."""
+    broker.faults += [OutOfOrderSequenceNumber()]
+    followed = Followed()
+    async with rig(broker) as r:
+        for value, traced in ((b"a", None), (b"b", followed), (b"c", followed)):
+            r.box.put([OutRecord(0, "v", "S0", b"", value, "trade", traced)], 0)
+        r.writer.wake()
+        await r.until(lambda: len(broker.producers) == 1)
+        await r.drained()
+        assert broker.log == {0: [b"a", b"b", b"c"]}
+        assert broker.headers == {b"a": (), b"b": followed.headers, b"c": followed.headers}
+        assert followed.came == 2

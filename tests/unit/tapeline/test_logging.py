@@ -13,7 +13,14 @@ import pytest
 import structlog
 
 from tapeline.config import load_settings
-from tapeline.logging import configure_logging, get_logger, logging_config
+from tapeline.logging import (
+    TRANSITIONS,
+    configure_logging,
+    get_logger,
+    logging_config,
+    tell_lags,
+)
+from tapeline.traceparent import TraceContext, within
 
 FIELDS = {"timestamp", "level", "logger", "event", "component", "node_id"}
 URL = "redis://user:hush@127.0.0.1:6379/0"
@@ -161,3 +168,36 @@ def test_colours_of_a_web_server_are_left_out(lines: Lines) -> None:
     """Uvicorn hands over each message twice."""
     logging.getLogger("uvicorn.error").info("up", extra={"color_message": "\x1b[1mup"})
     assert lines.last().keys() == FIELDS
+
+
+@pytest.mark.parametrize("event", sorted(TRANSITIONS))
+def test_what_becomes_of_a_symbol_has_symbol_and_lag(lines: Lines, event: str) -> None:
+    """Always, so that nobody need ask whether they are there; null where there is none."""
+    tell_lags({"BTCUSDT": 42}.get)
+    log = get_logger("x")
+    for fields in ({"symbol": "BTCUSDT"}, {"symbol": "ETHUSDT"}, {}, {"symbol": "X", "lag_ms": 7}):
+        log.warning(event, **fields)
+    found = [(line["symbol"], line["lag_ms"]) for line in lines.all()]
+    assert found == [("BTCUSDT", 42), ("ETHUSDT", None), (None, None), ("X", 7)]
+    assert all(line.keys() == FIELDS | {"symbol", "lag_ms"} for line in lines.all())
+
+
+def test_a_line_within_a_span_names_it(lines: Lines) -> None:
+    """A library's too; one that names a trace itself keeps that."""
+    span = TraceContext("ab" * 16, "cd" * 8)
+    with within(span):
+        get_logger("x").info("ours")
+        logging.getLogger("y").warning("theirs")
+        get_logger("x").info("of another", trace_id="t")
+    get_logger("x").info("outside")
+    ours, theirs, other, outside = lines.all()
+    assert (ours["trace_id"], ours["span_id"]) == (theirs["trace_id"], theirs["span_id"]) == span
+    assert other["trace_id"] == "t"
+    assert "trace_id" not in outside
+    assert "span_id" not in outside
+
+
+def test_a_collector_s_client_repeats_itself_now_and_then(lines: Lines) -> None:
+    for attempt in range(30):
+        logging.getLogger("opentelemetry.exporter.otlp").warning("retrying, %d", attempt)
+    assert len(lines.all()) == 1
