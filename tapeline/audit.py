@@ -240,7 +240,7 @@ class Auditor:
         asked = msgspec.structs.replace(report, symbol=self._symbol)
         making = Recomputation(asked, parameters_of(settings))
         key = self._symbol.encode()
-        async with TopicReader(settings.kafka_url, settings.events_topic) as reader:
+        async with TopicReader(settings, settings.events_topic) as reader:
             home = partition_of(self._symbol, reader.partitions)
             reader.open({home: await self._needed(reader, home, report)})
             while reader.left and not making.done:
@@ -317,7 +317,7 @@ async def _checkpoint_version(settings: Settings, symbol: str, token: int) -> in
     """Engine version in the newest checkpoint under (symbol, token); None without one."""
     key, newest = checkpoint_key(symbol, token), None
     try:
-        async with TopicReader(settings.kafka_url, changelog_of(settings.app_id)) as reader:
+        async with TopicReader(settings, changelog_of(settings.app_id)) as reader:
             home = partition_of(symbol, reader.partitions)
             reader.open(await reader.held([home]))
             while reader.left:
