@@ -43,7 +43,7 @@ class SecuritySettings(BaseSettings):
         "SCRAM-SHA-512", description="How the password is shown to Kafka; PLAIN sends it as it is."
     )
     kafka_username: str = Field("", description="User of Kafka, for SASL.")
-    kafka_password: SecretStr = Field(SecretStr(""), description="Its password.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="Password of `NT_KAFKA_USERNAME`.")
     kafka_ca_file: str = Field(
         "",
         description="Certificates (PEM) that vouch for the brokers; the system's when empty.",
@@ -52,7 +52,9 @@ class SecuritySettings(BaseSettings):
         "", description="Our own certificate (PEM) and its chain, where brokers ask for one."
     )
     kafka_key_file: str = Field(
-        "", description="Its key (PEM, without a passphrase); not needed if it is in the same file."
+        "",
+        description="Key of `NT_KAFKA_CERT_FILE` (PEM, without a passphrase), if it is not in that "
+        "file itself.",
     )
     redis_password: SecretStr = Field(
         SecretStr(""), description="Password of `REDIS_URL`, where it is not in the URL."
@@ -69,7 +71,9 @@ class SecuritySettings(BaseSettings):
         "", description="Our own certificate (PEM) and its chain, where Redis asks for one."
     )
     redis_key_file: str = Field(
-        "", description="Its key (PEM, without a passphrase); not needed if it is in the same file."
+        "",
+        description="Key of `NT_REDIS_CERT_FILE` (PEM, without a passphrase), if it is not in that "
+        "file itself.",
     )
 
 

@@ -46,6 +46,7 @@ class SecuredKafka(LocalKafka):
     def __init__(self, data_dir: Path, authority: Authority, users: Mapping[str, str]) -> None:
         super().__init__(data_dir)
         self.secure_port = free_port(frozenset({self.port}))
+        self.mutual_port = free_port(frozenset({self.port, self.secure_port}))
         self._authority, self._users = authority, users
         self._server = authority.issue("kafka", LOOPBACK, "localhost")
         self.format_options = tuple(
@@ -60,28 +61,34 @@ class SecuredKafka(LocalKafka):
         """The listener that lets nobody in."""
         return f"kafka://{LOOPBACK}:{self.secure_port}"
 
+    @property
+    def mutual_url(self) -> str:
+        """The listener that knows clients by their certificates."""
+        return f"kafka://{LOOPBACK}:{self.mutual_port}"
+
     def _properties(self) -> dict[str, str]:
         stock = super()._properties()
-        secure, here = f"SECURE://{LOOPBACK}:{self.secure_port}", "listener.name.secure"
+        secure = f"SECURE://{LOOPBACK}:{self.secure_port},MUTUAL://{LOOPBACK}:{self.mutual_port}"
+        here = "listener.name.secure"
         users = " ".join(f'user_{name}="{word}"' for name, word in self._users.items())
         return {
             **stock,
             "listeners": f"{stock['listeners']},{secure}",
             "advertised.listeners": f"{stock['advertised.listeners']},{secure}",
             "listener.security.protocol.map": (
-                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL"
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,MUTUAL:SSL"
             ),
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
             f"{here}.plain.sasl.jaas.config": f"{_PLAIN} required {users};",
             f"{here}.scram-sha-256.sasl.jaas.config": f"{_SCRAM} required;",
             f"{here}.scram-sha-512.sasl.jaas.config": f"{_SCRAM} required;",
-            f"{here}.ssl.client.auth": "requested",
+            "listener.name.mutual.ssl.client.auth": "required",
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(self._server.both),
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(self._authority.ca),
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
+            "super.users": "User:ANONYMOUS;User:CN=operator",
         }
 
 

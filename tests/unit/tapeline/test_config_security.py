@@ -268,7 +268,7 @@ def test_servers_of_our_own_ask_for_no_user() -> None:
     """They have none, and whoever has said otherwise would believe so."""
     sasl = {"NT_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", **USER}
     for environ in (sasl, {"NT_REDIS_PASSWORD": "hush"}):
-        with pytest.raises(ConfigError, match="not set: a .* started here"):
+        with pytest.raises(ConfigError, match=r"not set: a .* started here"):
             refuse_for_own_servers(load_settings(environ))
     given = {"KAFKA_URL": "kafka://h:1", "REDIS_URL": "redis://h:1", "NT_REDIS_PASSWORD": "x"}
     refuse_for_own_servers(load_settings({**given, **sasl}))

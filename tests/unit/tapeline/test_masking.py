@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -16,10 +15,9 @@ SECRET = 'p@ss "w/rd" of 20 & more'
 
 
 @pytest.fixture(autouse=True)
-def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masking, "_forms", set())
     monkeypatch.setattr(masking, "_remembered", None)
-    return
 
 
 def test_a_secret_is_hidden_as_itself_and_as_urls_and_json_have_it() -> None:
