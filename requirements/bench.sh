@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .cache/venv-NAME, an environment of peers that the benchmarks run beside Tapeline, out of
-# requirements/NAME.txt; NAME is `bench` if not given.
+# Makes .cache/venv-NAME, an environment of what runs beside Tapeline, out of requirements/NAME.txt:
+# peers of the benchmarks (`bench`, if no name is given, and `cryptofeed`), or `tools`.
 #
 # Apart from .venv, because what they depend on must not touch the product's versions.
 set -eu
@@ -12,7 +12,7 @@ lock=requirements/$name.txt
 venv=.cache/venv-$name
 # Wheels only, but for peers that there are none of.
 binary="--only-binary :all:"
-[ "$name" = bench ] || binary=
+[ "$name" != cryptofeed ] || binary=
 stamp=$venv/.made-from
 python=${PYTHON:-.venv/bin/python}
 

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import TopicAuthorizationFailedError
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from streams.topics import admin_of, partition_counts
-from tapeline.config import load_settings
+from tapeline.config import Settings, load_settings, variable_name
 from tapeline.kafka_access import KafkaAccess
 from tapeline.stack import kafka_jars
+from tapeline.stack.ports import free_port
 from tests.support.background import BackgroundLoop
 from tests.support.certificates import Authority
+from tests.support.leaks import everything_in, everything_in_kafka, everything_in_redis, leaks
 from tests.support.redis_process import RedisProcess, running_server
 from tests.support.secured import SecuredKafka, TlsDoor
-from tests.support.secured_house import Locks, SecuredHouse, secured_house
+from tests.support.secured_house import Locks, SecuredHouse, secret, secured_house
 from tests.support.servers import running
 from tests.support.worker import WorkerProcess, eventually, report_of
 
@@ -139,7 +144,7 @@ async def test_reports_come_and_a_killed_worker_is_replaced(house: SecuredHouse)
     await _by_another(house, "BTCUSDT", node)
     beyond = await rises(house, "BTCUSDT", newest["BTCUSDT"])
     assert (await rises(house, "BTCUSDT", beyond))[0] > newest["BTCUSDT"][0]
-    await heir.event("member.evicted")
+    await heir.says("member.evicted")
 
     async with house.one.redis() as redis:
         assert await redis.execute_command("ACL", "LOG") == []
@@ -272,7 +277,7 @@ async def test_a_worker_waits_for_a_broker_that_does_not_let_it_in(house: Secure
     """As for one that is away; and goes on once it may, which is another test's."""
     env = {**house.env("worker"), "NT_KAFKA_PASSWORD": "wrong-of-the-test"}
     worker = await house.one.worker(**env)
-    said = await worker.event("broker.unavailable")
+    said = await worker.says("broker.unavailable")
     assert "NT_KAFKA_PASSWORD" in said["error"]
     assert worker.child.running
     assert not [line for line in worker.lines if "wrong-of-the-test" in line]
@@ -308,3 +313,162 @@ async def test_redis_by_tls_with_a_certificate_of_our_own(
         async with Redis.from_url(load_settings({**url, **ca}).redis_url) as redis:
             with pytest.raises(RedisConnectionError):
                 await redis.ping()
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+def test_every_setting_that_can_hold_a_secret_is_planted() -> None:
+    """A new one has to be planted, too, before this test lets it be."""
+    could = {
+        variable_name(name)
+        for name, info in Settings.model_fields.items()
+        if info.annotation is SecretStr or name.endswith(("_url", "_key_file"))
+    }
+    assert could == PLANTED
+
+
+PLANTED = {
+    "KAFKA_URL",  # takes no password: the unit tests have it refused
+    "REDIS_URL", "REDIS_READER_URL", "NT_REDIS_PASSWORD", "NT_REDIS_READER_PASSWORD",
+    "NT_KAFKA_PASSWORD", "NT_KAFKA_KEY_FILE", "NT_REDIS_KEY_FILE",
+    "NT_BINANCE_STREAM_URL", "NT_BINANCE_REST_URL", "NT_COINBASE_STREAM_URL",
+    "NT_COINBASE_REST_URL", "NT_KRAKEN_STREAM_URL",
+}  # fmt: skip
+
+
+def with_user(url: str, password: str) -> str:
+    return url.replace("://", f"://ann:{quote(password, safe='')}@")
+
+
+@pytest.mark.slow(limit_s=150)
+async def test_no_secret_gets_out(house: SecuredHouse, redis_server: RedisProcess) -> None:
+    """Not by logs at their loudest, nor by anything that is served, stored or printed."""
+    planted = {f"kafka {u}": word for u, word in house.locks.kafka.items()}
+    planted |= {f"redis {u}": word for u, word in house.locks.redis.items()}
+    planted |= {n: secret(n) for n in ("stream", "rest", "wrong kafka", "wrong redis", "other")}
+    own = house.locks.authority.issue("client")
+    planted["tls key"] = own.key.read_text().splitlines()[1]
+    venue = {
+        "NT_BINANCE_STREAM_URL": with_user(house.sim.stream_url, planted["stream"]),
+        "NT_BINANCE_REST_URL": with_user(house.sim.rest_url, planted["rest"]),
+        "NT_COINBASE_STREAM_URL": with_user("wss://c", planted["other"]),
+        "NT_COINBASE_REST_URL": with_user("https://c", planted["other"]),
+        "NT_KRAKEN_STREAM_URL": with_user("wss://k", planted["other"]),
+        "NT_RECORD_DIR": str(house.folder / "recorded"),
+    }
+    files = {
+        f"NT_{service}_{part}_FILE": str(path)
+        for service in ("KAFKA", "REDIS")
+        for part, path in (("CERT", own.cert), ("KEY", own.key))
+    }
+    house.one.env |= {**venue, **files, "NT_LOG_LEVEL": "DEBUG"}
+    house.sim.add_faults("malform%0.02")
+    ports = {name: str(free_port()) for name in ("bridge", "stray")}
+    status, _, err = await house.command("topics", "apply")
+    assert status == 0, err
+    await house.child("bridge", **{**house.env("bridge"), "NT_BRIDGE_PORT": ports["bridge"]})
+    # Everything in one URL, and the URL in a file.
+    url = house.of_redis("worker")["REDIS_URL"].replace("@", f":{quote_word(house)}@")
+    in_url = {**house.of_kafka("worker"), "REDIS_URL": url}
+    in_url["NT_REDIS_CA_FILE"] = str(house.locks.authority.ca)
+    worker = await house.one.worker(**house.in_file(in_url, "REDIS_URL"))
+    await house.serve(**house.env("reader"), NT_HUB_EVENTS="kafka")
+    planted["api key"] = key = await api_key(house)
+    house.lines["keys"].clear()  # it is printed once, where it is asked for
+    planted["api key's secret"] = key.split("_", 2)[2]
+    await worker.ready()
+    await rises(house, "BTCUSDT", (0, 0))
+    await _trouble(house, redis_server, planted, key, ports["stray"])
+    places = await _asked(house, key, ports["bridge"], worker)
+    for name in ("operator", "reader", "worker", "bridge"):
+        for command in (["config"], ["config", "--json"], ["topics", "plan", "--json"]):
+            await house.command(*command, role=name)
+    await house.command("doctor", "--json")
+    await house.command("topics", "plan", NT_KAFKA_PASSWORD=planted["wrong kafka"])
+    await house.command("report", "BTCUSDT", **house.of_redis("reader"))
+    for word in ("REDIS_URL", "KAFKA_URL", "NT_BINANCE_REST_URL"):
+        wrong = with_user("redis://h:99999999", planted["wrong redis"])
+        await house.command("config", **{word: wrong})
+    places |= await everything_in_redis(house.one.redis_url)
+    async with admin_of(house.kafka.url) as admin:
+        topics = [t for t in await partition_counts(admin) if t.startswith(house.one.name)]
+    places |= await everything_in_kafka(house.one, topics)
+    assert places[f"topic {house.one.topic}.dlq"]
+    assert places[f"topic {house.one.name}.telemetry"]
+    await house.close()
+    recorded = everything_in(house.folder / "recorded")
+    assert recorded
+    places |= recorded
+    places |= {f"log of {n}": "\n".join(said).encode() for n, said in house.lines.items()}
+    for number, process in enumerate(house.one.workers):
+        places[f"log of worker {number}"] = "\n".join(process.lines).encode()
+    assert b"***" in places["log of config"]
+    assert leaks(planted, places) == []
+
+
+def quote_word(house: SecuredHouse) -> str:
+    return quote(house.locks.redis["tapeline-worker"], safe="")
+
+
+async def _trouble(
+    house: SecuredHouse, redis: RedisProcess, planted: dict[str, str], key: str, port: str
+) -> None:
+    """What makes processes speak: wrong words, a store that stops, records and frames of no use."""
+    await house.one.write([(b"BTCUSDT", b"no record"), (b"BTCUSDT", b'{"v":99}')])
+    wrong_kafka = {"NT_KAFKA_PASSWORD": planted["wrong kafka"]}
+    wrong_redis = {"NT_REDIS_PASSWORD": planted["wrong redis"]}
+    stray = await house.one.worker(
+        **{**house.env("worker"), **wrong_kafka, "NT_NODE_ID": f"{house.one.name}-stray"}
+    )
+    lost = {**house.of_kafka("bridge"), **house.of_redis("bridge"), **wrong_redis}
+    away = {**lost, **wrong_kafka, "NT_BRIDGE_PORT": port, "NT_RECORD_DIR": ""}
+    name, house.lines["bridge"] = house.lines["bridge"], []
+    other = await house.child("bridge", **{**away, "NT_NODE_ID": f"{house.one.name}-other"})
+    house.lines["other bridge"], house.lines["bridge"] = house.lines["bridge"], name
+
+    async def complains() -> bool:
+        return any("broker.unavailable" in line for line in house.lines["other bridge"])
+
+    await eventually(complains, what=house.tail("other bridge"))
+    await stray.says("broker.unavailable")
+    redis.pause()
+    try:
+        await house.ask("/get_report?symbol=ETHUSDT", key=key)
+        await asyncio.sleep(1.5)
+    finally:
+        redis.resume()
+    for path in ("/status", f"/get_report?symbol=BTCUSDT&api_key={key}", "/nowhere"):
+        await house.ask(path, key=key)
+        await house.ask(path, key=f"tl_{'a' * 12}_{'b' * 43}")
+    await house.ask("/api/v1/streams", "POST", key, {"venue": "binance", "symbol": "NOSUCH"})
+    await other.stop(grace_s=2)
+    await stray.child.stop(grace_s=2)
+
+
+async def _asked(
+    house: SecuredHouse, key: str, bridge: str, worker: WorkerProcess
+) -> dict[str, bytes]:
+    """Everything that is served."""
+    urls = [
+        f"http://127.0.0.1:{port}{path}"
+        for port in (bridge, worker.port)
+        for path in ("/metrics", "/health")
+    ]
+    urls += [
+        house.url + path
+        for path in (
+            "/health", "/ready", "/metrics", "/status", "/reports", "/symbols", "/queries",
+            "/get_report?symbol=BTCUSDT", "/api/v1/streams", "/openapi.json", "/asyncapi.json", "/",
+        )
+    ]  # fmt: skip
+    found = {}
+    for url in urls:
+
+        async def good(url: str = url) -> bytes | None:
+            async with house.http.get(url, headers={"X-API-Key": key}) as answer:
+                body = await answer.read()
+                return body if answer.status == 200 else None
+
+        found[url] = await eventually(good, what=url)
+    return found
