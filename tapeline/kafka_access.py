@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -15,6 +16,7 @@ from tapeline.config import Settings
 from tapeline.config_security import TlsFiles, tls_context
 from tapeline.masking import mask
 
+DEFAULT_PORT: Final = 9092
 ASK_S: Final = 3.0
 """Longest look for a reason why no broker answers."""
 
@@ -95,18 +97,18 @@ class KafkaAccess:
         from aiokafka.conn import create_conn  # noqa: PLC0415 - errors only
         from aiokafka.errors import KafkaError  # noqa: PLC0415
 
-        host, _, port = self.servers[0].rpartition(":")
+        first = urlsplit(f"//{self.servers[0]}")
         try:
             async with asyncio.timeout(ASK_S):
                 connection = await create_conn(
-                    host.strip("[]"),
-                    int(port),
+                    first.hostname or "",
+                    first.port or DEFAULT_PORT,
                     request_timeout_ms=int(ASK_S * 1000),
                     **self.credentials(),
                 )
         except TimeoutError:
             return self._guess("no answer in time")
-        except (KafkaError, OSError, ValueError) as error:
+        except (KafkaError, OSError) as error:
             return self._guess(mask(str(error) or type(error).__name__))
         connection.close()
         return ""

@@ -1,8 +1,8 @@
 """Logs: one JSON object a line on stderr, from our code and the libraries' alike.
 
 Every line has ``timestamp``, ``level``, ``logger``, ``event``, ``component`` and ``node_id``;
-those about a symbol add ``symbol`` and, where it is known, ``lag_ms``. Passwords inside URLs
-are masked in every field. What a library repeats with every attempt to reach a broker is said
+those about a symbol add ``symbol`` and, where it is known, ``lag_ms``. Secrets are masked in every
+field, see `tapeline.masking`. What a library repeats with every attempt to reach a broker is said
 every ten seconds, with the number of times it was ``repeated``.
 """
 
@@ -16,7 +16,8 @@ from typing import Any
 
 import structlog
 
-from tapeline.config import Settings, mask
+from tapeline.config import Settings
+from tapeline.masking import mask
 
 _Event = MutableMapping[str, Any]
 
@@ -89,7 +90,9 @@ def logging_config(level: str) -> dict[str, Any]:
         # Each of these says at INFO, for every request or rebalance, what is of use only to
         # its own authors.
         "loggers": {
-            name: {"level": "WARNING"} for name in ("aiokafka", "aiohttp.access", "asyncio")
+            **{name: {"level": "WARNING"} for name in ("aiokafka", "aiohttp.access", "asyncio")},
+            # At DEBUG it writes down each header it sends, and the password of a URL is one.
+            "websockets": {"level": max(level, "INFO", key=logging.getLevelName)},
         },
     }
 

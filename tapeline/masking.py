@@ -6,6 +6,7 @@ A secret that this process was given is hidden as itself, too: a library may put
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -51,13 +52,16 @@ def _spelled(secret: str) -> Iterator[str]:
 
 
 def remember_url(url: str) -> None:
-    """Hide the password of a URL, if it has one."""
+    """Hide the password of a URL, if it has one; also as a header of HTTP has it."""
     try:
-        password = urlsplit(url).password or ""
+        parts = urlsplit(url)
     except ValueError:
         return
-    remember(password)
-    remember(unquote(password))
+    if parts.password:
+        remember(parts.password)
+        remember(unquote(parts.password))
+        pair = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
+        remember(base64.b64encode(pair.encode()).decode())
 
 
 def mask(text: str) -> str:

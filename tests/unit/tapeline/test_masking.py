@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from urllib.parse import quote, quote_plus
 
@@ -37,7 +38,8 @@ def test_settings_remember_the_secrets_they_hold() -> None:
             "NT_KAFKA_PASSWORD": "hush-of-kafka",
         }
     )
-    for said in ("hush%2Fof%2Fredis", "hush/of/redis", "hush-of-kafka"):
+    basic = base64.b64encode(b"u:hush/of/redis").decode()
+    for said in ("hush%2Fof%2Fredis", "hush/of/redis", "hush-of-kafka", basic):
         assert mask(f"AUTH {said}!") == "AUTH ***!"
 
 
