@@ -72,14 +72,14 @@ def licence_of(name: str) -> str:
         told = metadata(name)
     except PackageNotFoundError:
         return UNKNOWN
-    if expression := told.get("License-Expression"):
-        return str(expression)
+    if "License-Expression" in told:
+        return told["License-Expression"]
     classifiers = [
         text.rpartition(" :: ")[2]
         for text in told.get_all("Classifier") or ()
         if text.startswith("License :: ")
     ]
-    words = [*classifiers, (told.get("License") or "").strip()]
+    words = [*classifiers, (told["License"] if "License" in told else "").strip()]
     known = [_NAMES[word.lower()] for word in words if word.lower() in _NAMES]
     return known[0] if known else UNKNOWN
 

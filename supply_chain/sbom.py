@@ -119,7 +119,9 @@ def needs_of(names: Iterable[str]) -> dict[str, set[str]]:
     among = set(names)
     ours = project()
     asked = [*ours["dependencies"], *ours["optional-dependencies"]["mcp"]]
-    found = {"": {canonicalize_name(Requirement(text).name) for text in asked} & among}
+    found: dict[str, set[str]] = {
+        "": {canonicalize_name(Requirement(text).name) for text in asked} & among
+    }
     for name in among:
         try:
             told = requires(name) or ()

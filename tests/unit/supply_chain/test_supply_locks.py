@@ -43,6 +43,7 @@ def test_the_lock_of_images_is_a_part_of_the_whole() -> None:
     assert set(read_lock(CORE)) <= whole
 
 
+@pytest.mark.slow
 def test_the_product_imports_nothing_that_an_image_lacks() -> None:
     locked = {package.name for package in read_lock(CORE)}
     of_module = packages_distributions()
