@@ -79,7 +79,7 @@ def licence_of(name: str) -> str:
         for text in told.get_all("Classifier") or ()
         if text.startswith("License :: ")
     ]
-    words = [*classifiers, (told["License"] if "License" in told else "").strip()]
+    words = [*classifiers, *(text.strip() for text in told.get_all("License") or ())]
     known = [_NAMES[word.lower()] for word in words if word.lower() in _NAMES]
     return known[0] if known else UNKNOWN
 

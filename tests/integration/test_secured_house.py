@@ -35,6 +35,8 @@ from tests.support.worker import WorkerProcess, eventually, report_of
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.e2e]
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+START_S = 90.0
+"""Of a house of processes, each with TLS to set up, on a machine with other things to do."""
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +92,9 @@ async def started(house: SecuredHouse) -> list[WorkerProcess]:
         await house.one.worker(NT_NODE_ID=f"{house.one.name}-{name}", **house.env("worker"))
         for name in ("a", "b")
     ]
-    await house.serve(**house.env("reader"), NT_HUB_EVENTS="kafka")
+    await house.serve(START_S, **house.env("reader"), NT_HUB_EVENTS="kafka")
     for worker in workers:
-        await worker.ready()
+        await worker.ready(START_S)
     return workers
 
 
@@ -112,10 +114,10 @@ async def rises(house: SecuredHouse, symbol: str, beyond: tuple[int, int]) -> tu
         order = report["writer"]["writerToken"], report["seq"]
         return order if order > beyond else None
 
-    return await eventually(newer, what=f"a report of {symbol} behind {beyond}")
+    return await eventually(newer, 60, what=f"a report of {symbol} behind {beyond}")
 
 
-@pytest.mark.slow(limit_s=150)
+@pytest.mark.slow(limit_s=240)
 async def test_reports_come_and_a_killed_worker_is_replaced(house: SecuredHouse) -> None:
     """Venue to reader; no process is refused anything that it asks for."""
     async with house.one.redis() as redis:
@@ -174,7 +176,7 @@ async def _by_another(house: SecuredHouse, symbol: str, before: str) -> None:
     await eventually(another, what=f"another writer of {symbol} than {before}")
 
 
-@pytest.mark.slow(limit_s=120)
+@pytest.mark.slow(limit_s=240)
 async def test_what_operators_run_goes_the_same_way(house: SecuredHouse) -> None:
     """Topics, symbols, replay, audit, dead letters: as the operator, and by TLS."""
     workers = await started(house)
@@ -341,7 +343,7 @@ def with_user(url: str, password: str) -> str:
     return url.replace("://", f"://ann:{quote(password, safe='')}@")
 
 
-@pytest.mark.slow(limit_s=150)
+@pytest.mark.slow(limit_s=240)
 async def test_no_secret_gets_out(house: SecuredHouse, redis_server: RedisProcess) -> None:
     """Not by logs at their loudest, nor by anything that is served, stored or printed."""
     planted = {f"kafka {u}": word for u, word in house.locks.kafka.items()}
@@ -373,11 +375,11 @@ async def test_no_secret_gets_out(house: SecuredHouse, redis_server: RedisProces
     in_url = {**house.of_kafka("worker"), "REDIS_URL": url}
     in_url["NT_REDIS_CA_FILE"] = str(house.locks.authority.ca)
     worker = await house.one.worker(**house.in_file(in_url, "REDIS_URL"))
-    await house.serve(**house.env("reader"), NT_HUB_EVENTS="kafka")
+    await house.serve(START_S, **house.env("reader"), NT_HUB_EVENTS="kafka")
     planted["api key"] = key = await api_key(house)
     house.lines["keys"].clear()  # it is printed once, where it is asked for
     planted["api key's secret"] = key.split("_", 2)[2]
-    await worker.ready()
+    await worker.ready(START_S)
     await rises(house, "BTCUSDT", (0, 0))
     await _trouble(house, redis_server, planted, key, ports["stray"])
     places = await _asked(house, key, ports["bridge"], worker)
