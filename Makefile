@@ -6,7 +6,7 @@ PACKAGES := agents lua serving streams tables tapeline
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test lint unit alerts bench docs lock clean soak overload manifests
+.PHONY: help setup dev test lint unit alerts bench docs lock clean soak overload manifests supply-chain
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -79,7 +79,17 @@ lock: ## resolve requirements/*.txt anew (needs uv); ARGS="--upgrade"
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) $(ARGS) requirements/cryptofeed.in -o requirements/cryptofeed.txt
 	$(COMPILE) $(ARGS) requirements/docs.in -o requirements/docs.txt
+	$(COMPILE) $(ARGS) requirements/tools.in -o requirements/tools.txt
 	@! grep -n '://' requirements/*.txt || { echo "lock: an address got into a lock" >&2; exit 1; }
+
+SBOM := build/supply-chain/tapeline.cdx.json
+# ADVISORIES=FILE: weaknesses in the OSV format, looked up without the network.
+supply-chain: setup ## licences, SBOM and known weaknesses of what is locked; ARGS=--strict
+	@requirements/bench.sh tools
+	$(BIN)/python -m supply_chain licences docs/licences.md --check
+	$(BIN)/python -m supply_chain sbom $(SBOM)
+	.cache/venv-tools/bin/python -m supply_chain.validate $(SBOM)
+	$(BIN)/python -m supply_chain audit $(ARGS)
 
 clean: ## remove .venv, caches and build output
 	rm -rf .venv .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -19,9 +19,9 @@ from agents.retirement import Retirement
 from agents.shards import Shards
 from agents.standby import Standby
 from agents.stored import stored_of
-from streams.topics import bootstrap_servers
 from tapeline.clock import Clock
 from tapeline.config import Settings
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 LATE_MS: Final = 30_000
@@ -64,7 +64,7 @@ class Assignments:
         self._shards, self._ledger, self._ownership = shards, ledger, ownership
         self._standby, self._checkpointer, self._cycles = standby, checkpointer, cycles
         self._metrics, self._clock, self._retirement = metrics, clock, retirement
-        self._servers = bootstrap_servers(settings.kafka_url)
+        self._access = KafkaAccess.of(settings)
         self._one_at_a_time = asyncio.Lock()
         self._starting_over = False
         self._starts: dict[int, int] = {}
@@ -174,7 +174,7 @@ class Assignments:
         gone: set[int] = set()
         if suspects:
             gone = await positions.confirm_recreated(
-                self._servers, topic, {p: applied[p] for p in suspects}
+                self._access, topic, {p: applied[p] for p in suspects}
             )
             if gone:
                 await self._topic_recreated(topic, gone)
@@ -193,7 +193,7 @@ class Assignments:
         fresh -= empty
         if fresh or rebuilt:
             start = await positions.warm_up_offsets(
-                self._servers, topic, fresh | rebuilt, self._clock.now_ms()
+                self._access, topic, fresh | rebuilt, self._clock.now_ms()
             )
             offsets = {
                 TP(topic, p): offset
@@ -220,7 +220,7 @@ class Assignments:
         if not partitions:
             return
         since_ms = self._clock.now_ms() - LATE_MS
-        found = await positions.offsets_since(self._servers, topic, partitions, since_ms)
+        found = await positions.offsets_since(self._access, topic, partitions, since_ms)
         consumer = self._app.consumer
         offsets: dict[TP, int] = {}
         for partition, offset in found.items():
@@ -269,7 +269,7 @@ class Assignments:
         if position is None or offset >= position:
             return False
         topic = self._settings.events_topic
-        gone = await positions.confirm_recreated(self._servers, topic, {partition: position - 1})
+        gone = await positions.confirm_recreated(self._access, topic, {partition: position - 1})
         if gone:
             log.warning("offsets.stepped_back", partition=partition, offset=offset, was=position)
             self._starting_over = True

@@ -20,6 +20,8 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from tapeline.kafka_access import KafkaAccess
+
 LOOK_TIMEOUT_S: Final = 1.5
 """Longest a look takes; a broker that needs longer is as good as away."""
 
@@ -50,9 +52,9 @@ class BrokerLook:
     """Looks at one group, its events topic and its changelog."""
 
     def __init__(
-        self, bootstrap: list[str], client_id: str, group: str, topic: str, changelog: str
+        self, access: KafkaAccess, client_id: str, group: str, topic: str, changelog: str
     ) -> None:
-        self._bootstrap, self._client_id = bootstrap, f"{client_id}-look"
+        self._access, self._client_id = access, f"{client_id}-look"
         self._group, self._topic, self._changelog = group, topic, changelog
         self._admin: AIOKafkaAdminClient | None = None
 
@@ -76,7 +78,7 @@ class BrokerLook:
     async def _look(self, partitions: Collection[int]) -> Look:
         if self._admin is None:
             admin = AIOKafkaAdminClient(
-                bootstrap_servers=self._bootstrap,
+                **self._access.arguments(),
                 client_id=self._client_id,
                 request_timeout_ms=int(LOOK_TIMEOUT_S * 1000),
             )

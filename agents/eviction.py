@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 
 from agents.coordination.membership import TTL_S
 from lua import Keys
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 JOIN_WAIT_S: Final = 5.0
@@ -60,20 +61,18 @@ class Group:
     """The consumer group, seen from outside.
 
     Args:
-        bootstrap: Brokers, ``host:port``.
+        access: The brokers.
         name: The group's.
         client: What to call ourselves to the broker.
     """
 
-    def __init__(self, bootstrap: list[str], name: str, client: str) -> None:
-        self._bootstrap, self.name, self._client = bootstrap, name, client
+    def __init__(self, access: KafkaAccess, name: str, client: str) -> None:
+        self._access, self.name, self._client = access, name, client
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         """A connected client."""
-        admin = AIOKafkaAdminClient(
-            bootstrap_servers=self._bootstrap, client_id=f"{self._client}-evict"
-        )
+        admin = AIOKafkaAdminClient(**self._access.arguments(), client_id=f"{self._client}-evict")
         await admin.start()
         try:
             yield admin

@@ -19,8 +19,8 @@ from streams.commands import RoutingState, decode_state
 from streams.merged import Merge
 from streams.routing import Routing
 from streams.symbols import Listing
-from streams.topics import bootstrap_servers
 from tapeline.config import Settings
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 LOAD_S: Final = 5.0
@@ -108,7 +108,7 @@ class Following:
     async def _consumer(self) -> AsyncIterator[tuple[Any, TopicPartition | None]]:
         """A consumer at the topic's beginning; None for the partition where there is no topic."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers(self._settings.kafka_url),
+            **KafkaAccess.of(self._settings).arguments(),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=FETCH_WAIT_MS,

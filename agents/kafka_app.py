@@ -18,9 +18,9 @@ from agents.eviction import client_id
 from agents.ledger import CommitLedger
 from agents.store import EngineTable
 from agents.transport import BatchConsumer, BatchSchema, BatchTransport
-from streams.topics import bootstrap_servers
 from tapeline.config import Settings
 from tapeline.errors import ConfigError, TapelineError, TopicError
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger, logging_config
 
 TABLE_NAME: Final = "engine"
@@ -246,6 +246,19 @@ class TapelineApp(faust.App):
         await super()._consumer_wait_empty(consumer, logger)
 
 
+def credentials_of(access: KafkaAccess) -> Any:
+    """What Faust makes its own clients with; None for plain text and no user."""
+    context = access.tls()
+    if access.sasl:
+        return faust.SASLCredentials(
+            username=access.username,
+            password=access.password.get_secret_value(),
+            mechanism=access.mechanism,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
 def create_kafka_app(
     settings: Settings, ledger: CommitLedger, symbols: Counter[int]
 ) -> tuple[TapelineApp, Any, Any]:
@@ -256,6 +269,7 @@ def create_kafka_app(
         ledger: Decides which offsets are committed.
         symbols: How many listed symbols each partition has.
     """
+    access = KafkaAccess.of(settings)
     BatchConsumer.batch_topics = frozenset({settings.events_topic})
     BatchConsumer.ledger = ledger
     HrwAssignor.node_id = settings.node_id
@@ -266,7 +280,8 @@ def create_kafka_app(
     HrwAssignor.events_topic = settings.events_topic
     app = TapelineApp(
         settings.suffixed(settings.app_id),
-        broker=[URL(f"kafka://{server}") for server in bootstrap_servers(settings.kafka_url)],
+        broker=[URL(f"kafka://{server}") for server in access.servers],
+        broker_credentials=credentials_of(access),
         store="memory://",
         origin="agents",
         autodiscover=False,

@@ -15,6 +15,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 WARM_UP_MS = 35 * 60 * 1000
@@ -38,7 +39,7 @@ def recreated(applied: Mapping[int, int], end_offsets: Mapping[int, int]) -> set
 
 
 async def confirm_recreated(
-    bootstrap: list[str], topic: str, suspects: Mapping[int, int]
+    access: KafkaAccess, topic: str, suspects: Mapping[int, int]
 ) -> set[int]:
     """Of the suspected partitions, those that really hold no record at the applied offset.
 
@@ -46,12 +47,12 @@ async def confirm_recreated(
     asked for.
 
     Args:
-        bootstrap: Brokers, ``host:port``.
+        access: The brokers.
         topic: The topic suspected.
         suspects: Applied offset by partition.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="none"
+        **access.arguments(), enable_auto_commit=False, auto_offset_reset="none"
     )
     await consumer.start()
     try:
@@ -94,13 +95,13 @@ async def _answered(consumer: AIOKafkaConsumer, waiting: dict[TopicPartition, in
 
 
 async def warm_up_offsets(
-    bootstrap: list[str], topic: str, partitions: set[int], now_ms: int
+    access: KafkaAccess, topic: str, partitions: set[int], now_ms: int
 ) -> dict[int, int]:
     """Where to start partitions of which nothing is committed: the first record 35 min back.
 
     Partitions without a record that new start at their beginning.
     """
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**access.arguments(), enable_auto_commit=False)
     await consumer.start()
     try:
         tps = [TopicPartition(topic, partition) for partition in partitions]
@@ -114,10 +115,10 @@ async def warm_up_offsets(
 
 
 async def offsets_since(
-    bootstrap: list[str], topic: str, partitions: set[int], time_ms: int
+    access: KafkaAccess, topic: str, partitions: set[int], time_ms: int
 ) -> dict[int, int]:
     """Where the records written at ``time_ms`` or later begin; without partitions that have none."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**access.arguments(), enable_auto_commit=False)
     await consumer.start()
     try:
         tps = [TopicPartition(topic, partition) for partition in partitions]

@@ -21,6 +21,7 @@ from agents.stored import Stored, stored_of
 from agents.tail import Tail
 from tapeline.clock import Clock
 from tapeline.errors import TapelineError
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 RETRY_S: Final = 1.0
@@ -40,10 +41,10 @@ async def committed_offsets(
 
 
 async def read_changelog(
-    bootstrap: list[str], topic: str, partitions: Collection[int], listed: Collection[str]
+    access: KafkaAccess, topic: str, partitions: Collection[int], listed: Collection[str]
 ) -> Stored:
     """All that some partitions of the changelog hold now."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**access.arguments(), enable_auto_commit=False)
     await consumer.start()
     try:
         tps = [TopicPartition(topic, partition) for partition in partitions]
@@ -72,7 +73,7 @@ class Standby:
     """Keeps partitions warm.
 
     Args:
-        bootstrap: Brokers, ``host:port``.
+        access: The brokers.
         group: The consumer group.
         topic, changelog: The events topic and the table's.
         shards: Where the engines are.
@@ -83,7 +84,7 @@ class Standby:
 
     def __init__(
         self,
-        bootstrap: list[str],
+        access: KafkaAccess,
         group: Group,
         topic: str,
         changelog: str,
@@ -92,7 +93,7 @@ class Standby:
         held: Callable[[int], bool],
         clock: Clock,
     ) -> None:
-        self._bootstrap, self._group = bootstrap, group
+        self._access, self._group = access, group
         self._topic, self._changelog = topic, changelog
         self._shards, self._tail, self._held, self._clock = shards, tail, held, clock
         self._wanted: set[int] = set()
@@ -199,10 +200,10 @@ class Standby:
         """
         committed = await committed_offsets(self._group, self._topic, partitions)
         stored = await read_changelog(
-            self._bootstrap, self._changelog, partitions, self._shards.partition_of
+            self._access, self._changelog, partitions, self._shards.partition_of
         )
         far_back = await warm_up_offsets(
-            self._bootstrap, self._topic, partitions, self._clock.now_ms()
+            self._access, self._topic, partitions, self._clock.now_ms()
         )
         # From here on nothing is awaited: engines and where they are fed from belong together.
         wanted = self._wanted & partitions

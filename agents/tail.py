@@ -20,6 +20,7 @@ from agents.fetching import PacedFetcher, fetched_chunks
 from agents.kafka_app import FETCH_BYTES
 from agents.transport import FETCH_WAIT_MS, RECORDS_MAX
 from streams.chunks import Chunk
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 READ_S: Final = 0.2
@@ -32,7 +33,7 @@ class Tail:
     """Reads some partitions from given offsets on, for as long as they are wanted.
 
     Args:
-        bootstrap: Brokers, ``host:port``.
+        access: The brokers.
         client_id: What the broker knows the consumer by.
         topic: The events topic.
         take: Given each batch, in the order of its partition.
@@ -46,7 +47,7 @@ class Tail:
 
     def __init__(
         self,
-        bootstrap: list[str],
+        access: KafkaAccess,
         client_id: str,
         topic: str,
         take: Callable[[Batch], Awaitable[None]],
@@ -54,7 +55,7 @@ class Tail:
     ) -> None:
         self._topic, self._take, self._lost = topic, take, lost
         self._make: Callable[[], Any] = lambda: AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **access.arguments(),
             client_id=client_id,
             enable_auto_commit=False,
             auto_offset_reset="none",

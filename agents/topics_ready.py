@@ -32,7 +32,7 @@ async def topics_ready(settings: Settings) -> Mapping[str, int]:
     partitioned = (settings.events_topic, changelog_of(settings.suffixed(settings.app_id)))
     while True:
         try:
-            async with admin_of(settings.kafka_url) as admin:
+            async with admin_of(settings) as admin:
                 counts = await partition_counts(admin)
             break
         except TopicError as error:

@@ -47,13 +47,14 @@ from agents.vitals import Vitals
 from agents.watchdog import Watchdog
 from streams.symbols import parse_symbols
 from streams.telemetry import Telemetry
-from streams.topics import bootstrap_servers, changelog_of, letters_of, partition_of
+from streams.topics import changelog_of, letters_of, partition_of
 from tables.report import encode_tick
 from tapeline.clock import Clock, SystemClock
 from tapeline.collector import relax
 from tapeline.config import Settings
 from tapeline.errors import ConfigError
 from tapeline.http_probe import ProbeServer, reachable
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 from tapeline.tasks import end_all
 
@@ -90,19 +91,19 @@ class Worker:
         self.app.on_leaving = self.leave
         self.app.on_draining = self.drain
         self.app.on_closing = self.close
-        servers = bootstrap_servers(settings.kafka_url)
+        access = KafkaAccess.of(settings)
         group_id = settings.suffixed(settings.app_id)
-        group = Group(servers, group_id, client_id(settings.node_id))
+        group = Group(access, group_id, client_id(settings.node_id))
         self.predecessor = Predecessor(group, settings.node_id)
         self.tail = Tail(
-            servers,
+            access,
             f"{client_id(settings.node_id)}-tail",
             settings.events_topic,
             self._take_warm,
             self._lost_track,
         )
         self.standby = Standby(
-            servers,
+            access,
             group,
             settings.events_topic,
             changelog_of(group_id),
@@ -214,7 +215,7 @@ class Worker:
         self.watchdog = Watchdog(
             self.vitals,
             BrokerLook(
-                servers,
+                access,
                 client_id(settings.node_id),
                 group_id,
                 settings.events_topic,

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes .cache/venv-NAME out of requirements/NAME.txt: an environment of peers that the benchmarks run
-# beside Tapeline, or of what builds the documentation site. NAME is `bench` if not given.
+# Makes .cache/venv-NAME, an environment of what runs beside Tapeline, out of requirements/NAME.txt:
+# peers of the benchmarks (`bench`, if no name is given, and `cryptofeed`), `tools`, or `docs`, which
+# builds the documentation site.
 #
 # Apart from .venv, because what they depend on must not touch the product's versions.
 set -eu

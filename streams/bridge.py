@@ -34,12 +34,13 @@ from streams.sockets import SocketSource
 from streams.sources import FrameSource, RefusedFrame
 from streams.subscriptions import Subscriptions
 from streams.symbols import VENUES, Listing, parse_symbols
-from streams.topics import PartitionCountError, bootstrap_servers
+from streams.topics import PartitionCountError
 from streams.wiring import socket_sources
 from tapeline.clock import Clock, SystemClock
 from tapeline.config import Settings
 from tapeline.errors import UnknownSymbol
 from tapeline.http_probe import ProbeServer, reachable
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 from tapeline.tasks import end_all
 from tapeline.tracing import Tracing
@@ -148,14 +149,14 @@ class Bridge:
         self._room_bytes = int(settings.outage_buffer_bytes * ROOM_SHARE)
         self._writer = KafkaWriter(
             self.outbox,
-            servers=bootstrap_servers(settings.kafka_url),
+            access=KafkaAccess.of(settings),
             topic=settings.events_topic,
             partitions=settings.partitions,
             client_id=f"{settings.app_id}-bridge-{settings.node_id}",
             on_lost=self._lost,
         )
         self.letters = FrameLetters(
-            servers=bootstrap_servers(settings.kafka_url),
+            access=KafkaAccess.of(settings),
             topic=settings.events_topic,
             client_id=f"{settings.app_id}-bridge-letters-{settings.node_id}",
             monotonic_ms=self._clock.monotonic_ms,

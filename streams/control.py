@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.commands import RoutingState, decode_state
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 FETCH_WAIT_MS: Final = 100
@@ -81,7 +82,7 @@ class ControlLog:
         self,
         sink: ControlSink,
         *,
-        servers: Sequence[str],
+        access: KafkaAccess,
         commands: str,
         routing: str,
         client_id: str,
@@ -90,7 +91,7 @@ class ControlLog:
 
         Args:
             sink: Told of the set as it was kept, then of commands.
-            servers: ``host:port`` of brokers to begin with.
+            access: The brokers.
             commands: The topic of commands, of one partition.
             routing: The topic where the set is kept.
             client_id: As seen by the broker.
@@ -98,7 +99,7 @@ class ControlLog:
         self.ready = asyncio.Event()
         self.lost = 0
         self._sink = sink
-        self._servers, self._client_id = [*servers], client_id
+        self._access, self._client_id = access, client_id
         self._commands, self._routing = commands, routing
         self._restored = False
         self._told = ""
@@ -128,7 +129,7 @@ class ControlLog:
 
     async def _session(self) -> None:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
+            **self._access.arguments(),
             client_id=f"{self._client_id}-control",
             enable_auto_commit=False,
             # Commands that retention has removed, or a topic made anew: begin with what there is.
@@ -156,7 +157,7 @@ class ControlLog:
 
     def _tell(self, event: str, error: str) -> None:
         if event and event != self._told:
-            log.warning(event, servers=self._servers, error=error)
+            log.warning(event, servers=[*self._access.servers], error=error)
         elif not event and self._told:
             log.info("control.available")
         self._told = event
@@ -201,7 +202,7 @@ class ControlLog:
 
     async def _write(self) -> None:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers, client_id=f"{self._client_id}-control", acks="all"
+            **self._access.arguments(), client_id=f"{self._client_id}-control", acks="all"
         )
         try:
             await producer.start()

@@ -27,10 +27,10 @@ from streams.commands import (
     encode,
 )
 from streams.symbols import Listing
-from streams.topics import bootstrap_servers
 from tapeline.clock import SystemClock
 from tapeline.config import Settings
 from tapeline.errors import TopicError
+from tapeline.kafka_access import KafkaAccess
 
 POLL_MS: Final = 200
 FETCH_WAIT_MS: Final = 50
@@ -158,14 +158,14 @@ async def control_client(settings: Settings) -> AsyncIterator[ControlClient]:
     Raises:
         TopicError: No broker answers, or it lacks one of the topics.
     """
-    servers = bootstrap_servers(settings.kafka_url)
+    access = KafkaAccess.of(settings)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=servers,
+        **access.arguments(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=FETCH_WAIT_MS,
     )
-    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all")
+    producer = AIOKafkaProducer(**access.arguments(), acks="all")
     try:
         try:
             async with asyncio.timeout(START_S):
@@ -185,5 +185,6 @@ async def control_client(settings: Settings) -> AsyncIterator[ControlClient]:
             await producer.stop()
             await consumer.stop()
     except (KafkaError, OSError, TimeoutError) as error:
-        reason = str(error) or type(error).__name__
-        raise TopicError(f"broker {','.join(servers)} does not answer: {reason}") from error
+        reason = await access.reason() or str(error) or type(error).__name__
+        servers = ",".join(access.servers)
+        raise TopicError(f"broker {servers} does not answer: {reason}") from error

@@ -15,8 +15,9 @@ from streams.dead_letters import Letter, Position
 from streams.events import Trade, encode
 from streams.reentry import Decision
 from streams.topic_reader import Span, TopicReader
-from streams.topics import bootstrap_servers, partition_of
+from streams.topics import partition_of
 from tapeline.errors import TopicError
+from tapeline.kafka_access import KafkaAccess, Where
 
 REENTERED_HEADER: Final = "reentered"
 """Of a record that was a dead letter: which one."""
@@ -96,13 +97,13 @@ class Letters:
 
 
 @asynccontextmanager
-async def letters_of(kafka_url: str, topic: str) -> AsyncIterator[Letters]:
+async def letters_of(where: Where, topic: str) -> AsyncIterator[Letters]:
     """What a dead-letter topic holds now.
 
     Raises:
         TopicError: No broker answers, or it has no such topic.
     """
-    async with TopicReader(kafka_url, topic) as reader:
+    async with TopicReader(where, topic) as reader:
         yield Letters(reader, await reader.held(range(reader.partitions)))
 
 
@@ -119,7 +120,7 @@ class Written(NamedTuple):
 
 
 async def reenter(
-    kafka_url: str,
+    where: Where,
     topic: str,
     decisions: Sequence[Decision],
     *,
@@ -129,7 +130,7 @@ async def reenter(
     """Write the trades that the topic does not have; ends when the broker has them all.
 
     Args:
-        kafka_url: Where.
+        where: The broker.
         topic: The events topic.
         decisions: Those with trades that the topic has already become ``duplicate``.
         dry_run: Find out, and write nothing.
@@ -141,7 +142,7 @@ async def reenter(
     waiting = [decision for decision in decisions if decision.trades]
     if not waiting:
         return Written([*decisions], 0)
-    async with TopicReader(kafka_url, topic) as reader:
+    async with TopicReader(where, topic) as reader:
         partitions = reader.partitions
         there = await _event_ids(reader, waiting, progress)
     fresh: list[tuple[int, Decision, Trade]] = []
@@ -156,7 +157,7 @@ async def reenter(
             decision.outcome, decision.why = "duplicate", "the topic has these trades already"
         fresh += [(partition_of(trade.symbol, partitions), decision, trade) for trade in left]
     if not dry_run and fresh:
-        await _write(kafka_url, topic, fresh)
+        await _write(where, topic, fresh)
     return Written([*decisions], len(fresh))
 
 
@@ -202,8 +203,8 @@ def _named(value: bytes | None, ids: set[bytes]) -> Iterable[str]:
             yield event_id.decode()
 
 
-async def _write(kafka_url: str, topic: str, fresh: Sequence[tuple[int, Decision, Trade]]) -> None:
-    producer: Any = AIOKafkaProducer(bootstrap_servers=bootstrap_servers(kafka_url), acks="all")
+async def _write(where: Where, topic: str, fresh: Sequence[tuple[int, Decision, Trade]]) -> None:
+    producer: Any = AIOKafkaProducer(**KafkaAccess.of(where).arguments(), acks="all")
     try:
         await producer.start()
         for begin in range(0, len(fresh), AT_ONCE):

@@ -146,7 +146,7 @@ def retry(
                 async for letter in letters.all(progress)
             ]
         written = await reenter(
-            settings.kafka_url,
+            settings,
             settings.events_topic,
             decisions,
             dry_run=dry_run,
@@ -199,7 +199,7 @@ def _run(
         task = bar.add_task("letters", total=None)
 
         async def session() -> Result:
-            async with letters_of(settings.kafka_url, topic) as letters:
+            async with letters_of(settings, topic) as letters:
                 return await work(
                     letters,
                     lambda what, done, total: bar.update(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -22,6 +22,7 @@ from streams.backoff import Backoff, Timing
 from streams.sources import RefusedFrame
 from streams.topics import dead_letters_of
 from tapeline.errors import TopicError
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 RAW_BYTES_MAX: Final = 65_536
@@ -176,7 +177,7 @@ class FrameLetters:
     def __init__(
         self,
         *,
-        servers: Sequence[str],
+        access: KafkaAccess,
         topic: str,
         client_id: str,
         monotonic_ms: Callable[[], int],
@@ -184,13 +185,13 @@ class FrameLetters:
         """Nothing is opened before there is a letter.
 
         Args:
-            servers: ``host:port`` of brokers to begin with.
+            access: The brokers.
             topic: The events topic.
             client_id: As seen by the broker.
             monotonic_ms: A clock that never steps back.
         """
         self.queue = LetterQueue(topic)
-        self._servers, self._topic, self._client_id = [*servers], dead_letters_of(topic), client_id
+        self._access, self._topic, self._client_id = access, dead_letters_of(topic), client_id
         self._monotonic_ms = monotonic_ms
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
@@ -227,7 +228,7 @@ class FrameLetters:
 
     async def _write(self) -> None:
         """One producer's life: until there has been nothing to write for a while."""
-        producer = _producer(self._servers, self._client_id)
+        producer = _producer(self._access, self._client_id)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await producer.start()
@@ -265,9 +266,9 @@ class FrameLetters:
         return True
 
 
-def _producer(servers: list[str], client_id: str) -> Any:
+def _producer(access: KafkaAccess, client_id: str) -> Any:
     return AIOKafkaProducer(
-        bootstrap_servers=servers,
+        **access.arguments(),
         client_id=client_id,
         acks="all",
         request_timeout_ms=REQUEST_TIMEOUT_MS,

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ from streams.feeds import OutRecord, Traced
 from streams.outbox import LostLine, Outbox
 from streams.topics import PartitionCountError
 from tapeline.errors import TopicError
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 BATCH_BYTES: Final = 512 * 1024
@@ -84,7 +85,7 @@ class KafkaWriter:
         self,
         outbox: Outbox,
         *,
-        servers: Sequence[str],
+        access: KafkaAccess,
         topic: str,
         partitions: int,
         client_id: str,
@@ -94,7 +95,7 @@ class KafkaWriter:
 
         Args:
             outbox: What to write.
-            servers: ``host:port`` of brokers to begin with.
+            access: The brokers.
             topic: The events topic.
             partitions: How many it must have.
             client_id: As seen by the broker.
@@ -105,7 +106,7 @@ class KafkaWriter:
         self.replaced: dict[str, int] = {}
         self.refused = 0
         self._outbox = outbox
-        self._servers, self._topic, self._partitions = [*servers], topic, partitions
+        self._access, self._topic, self._partitions = access, topic, partitions
         self._client_id = client_id
         self._on_lost = on_lost
         self._wake = asyncio.Event()
@@ -140,7 +141,7 @@ class KafkaWriter:
                 failures += 1
                 log.warning(
                     "broker.unavailable",
-                    servers=self._servers,
+                    servers=[*self._access.servers],
                     topic=self._topic,
                     error=str(exc) or type(exc).__name__,
                     attempt=failures,
@@ -149,7 +150,11 @@ class KafkaWriter:
                 if self._downgrade(exc, failures):
                     failures = 0
             else:
-                log.info("broker.connected", servers=self._servers, idempotent=self.idempotent)
+                log.info(
+                    "broker.connected",
+                    servers=[*self._access.servers],
+                    idempotent=self.idempotent,
+                )
                 why = await self._serve(session)
                 self.replaced[why] = self.replaced.get(why, 0) + 1
                 failures = 0 if loop.time() - started_s > STEADY_S else failures + 1
@@ -167,7 +172,7 @@ class KafkaWriter:
         return False
 
     async def _open(self) -> _Session:
-        producer = _producer(self._servers, self._client_id, idempotent=self.idempotent)
+        producer = _producer(self._access, self._client_id, idempotent=self.idempotent)
         session = _Session(producer)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -296,9 +301,9 @@ class _Session:
             self.failure = type(error).__name__
 
 
-def _producer(servers: Sequence[str], client_id: str, *, idempotent: bool) -> Any:
+def _producer(access: KafkaAccess, client_id: str, *, idempotent: bool) -> Any:
     producer = AIOKafkaProducer(
-        bootstrap_servers=[*servers],
+        **access.arguments(),
         client_id=client_id,
         acks="all",
         enable_idempotence=idempotent,

@@ -9,10 +9,11 @@ from streams.commands import STATE_KEY, Answer, Key, RoutingState, acknowledgeme
 from streams.control import ControlLog, Headers, Record
 from streams.routing import Routing
 from streams.symbols import Listing
-from streams.topics import bootstrap_servers, dead_letters_of
+from streams.topics import dead_letters_of
 from tapeline.clock import Clock
 from tapeline.config import Settings
 from tapeline.errors import ConfigError
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 MESSAGE_MAX: Final = 500
@@ -62,7 +63,7 @@ class Subscriptions:
         self.routing = Routing(listings, quote_mixed=settings.quote_mixed)
         self.log = ControlLog(
             self,
-            servers=bootstrap_servers(settings.kafka_url),
+            access=KafkaAccess.of(settings),
             commands=settings.commands_topic,
             routing=settings.routing_topic,
             client_id=f"{settings.app_id}-bridge-{settings.node_id}",

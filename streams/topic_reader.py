@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.chunks import Chunk, fetched_records
-from streams.topics import admin_of, bootstrap_servers, partition_counts
+from streams.topics import admin_of, partition_counts
 from tapeline.errors import TopicError
+from tapeline.kafka_access import KafkaAccess, Where
 
 FETCH_MS: Final = 500
 STALL_S: Final = 30.0
@@ -42,15 +43,15 @@ class TopicReader:
         left: Partitions of `open` that are not read to their end yet.
     """
 
-    def __init__(self, kafka_url: str, topic: str) -> None:
+    def __init__(self, where: Where, topic: str) -> None:
         self.topic = topic
         self.partitions = 0
         self.left: set[int] = set()
-        self._kafka_url = kafka_url
+        self._access = KafkaAccess.of(where)
         self._spans: dict[int, Span] = {}
         self._stalled_s = 0.0
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers(kafka_url),
+            **self._access.arguments(),
             enable_auto_commit=False,
             # What retention has removed meanwhile must be said, not skipped.
             auto_offset_reset="none",
@@ -60,7 +61,7 @@ class TopicReader:
     async def __aenter__(self) -> Self:
         """Raises TopicError where no broker answers, or it has no such topic."""
         try:
-            async with admin_of(self._kafka_url) as admin:
+            async with admin_of(self._access) as admin:
                 counts = await partition_counts(admin)
             if self.topic not in counts:
                 raise TopicError(f"the broker has no topic {self.topic} (NT_EVENTS_TOPIC)")

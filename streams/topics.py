@@ -19,6 +19,7 @@ from aiokafka.partitioner import murmur2
 
 from tapeline.config import Settings
 from tapeline.errors import TopicError
+from tapeline.kafka_access import KafkaAccess, Where, servers_of
 
 ORDER_REQUESTS: Final = "orders.requests.v1"
 ORDER_EXECUTIONS: Final = "orders.executions.v1"
@@ -117,7 +118,7 @@ def partition_of(symbol: str, partitions: int) -> int:
 
 def bootstrap_servers(kafka_url: str) -> list[str]:
     """``kafka://a:1,b:2`` as a list of ``host:port``."""
-    return [part for part in kafka_url.removeprefix("kafka://").split(",") if part]
+    return [*servers_of(kafka_url)]
 
 
 def dead_letters_of(topic: str) -> str:
@@ -223,23 +224,27 @@ def diff(wanted: Iterable[Topic], found: Mapping[str, Found]) -> Changes:
 
 
 @asynccontextmanager
-async def admin_of(kafka_url: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_of(where: Where) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client, closed at the end.
 
     Raises:
-        TopicError: No broker answers, or it went away in between.
+        TopicError: No broker answers or lets us in, or it went away in between.
     """
-    servers = bootstrap_servers(kafka_url)
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=REQUEST_TIMEOUT_MS)
+    access = KafkaAccess.of(where)
+    servers = ",".join(access.servers)
+    started = False
     try:
+        admin = AIOKafkaAdminClient(**access.arguments(), request_timeout_ms=REQUEST_TIMEOUT_MS)
         try:
             await admin.start()
+            started = True
             yield admin
         finally:
             await admin.close()
     except (KafkaError, OSError, TimeoutError) as exc:
-        reason = str(exc) or type(exc).__name__
-        raise TopicError(f"broker {','.join(servers)} does not answer: {reason}") from exc
+        reason = "" if started else await access.reason()
+        reason = reason or str(exc) or type(exc).__name__
+        raise TopicError(f"broker {servers} does not answer: {reason}") from exc
 
 
 async def partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:

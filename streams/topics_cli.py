@@ -74,7 +74,7 @@ def _run(
     work: Callable[[AIOKafkaAdminClient, tuple[Topic, ...]], Awaitable[Changes]],
 ) -> Changes:
     async def session() -> Changes:
-        async with topics.admin_of(settings.kafka_url) as admin:
+        async with topics.admin_of(settings) as admin:
             return await work(admin, topics.needed(settings))
 
     try:

@@ -240,7 +240,7 @@ class Auditor:
         asked = msgspec.structs.replace(report, symbol=self._symbol)
         making = Recomputation(asked, parameters_of(settings))
         key = self._symbol.encode()
-        async with TopicReader(settings.kafka_url, settings.events_topic) as reader:
+        async with TopicReader(settings, settings.events_topic) as reader:
             home = partition_of(self._symbol, reader.partitions)
             reader.open({home: await self._needed(reader, home, report)})
             while reader.left and not making.done:
@@ -306,7 +306,7 @@ async def _checkpoint_version(settings: Settings, symbol: str, token: int) -> in
     key, newest = checkpoint_key(symbol, token), None
     changelog = changelog_of(settings.suffixed(settings.app_id))
     try:
-        async with TopicReader(settings.kafka_url, changelog) as reader:
+        async with TopicReader(settings, changelog) as reader:
             home = partition_of(symbol, reader.partitions)
             reader.open(await reader.held([home]))
             while reader.left:

@@ -33,6 +33,7 @@ from streams.tape_source import TapeSource
 from streams.topic_reader import TopicReader
 from tables.report import Report, decode_report, encode_report
 from tapeline.config import Settings, load_settings
+from tapeline.config_security import refuse_for_own_servers
 from tapeline.errors import ConfigError, StackError
 from tapeline.stack.embedded import EmbeddedKeyValueStore
 from tapeline.stack.kafka_jars import unavailable
@@ -193,6 +194,7 @@ async def run_capture(
 
 async def _settings(stack: AsyncExitStack, tape: TapeSource) -> Settings:
     given = load_settings()
+    refuse_for_own_servers(given)
     kafka_url, redis_url = given.kafka_url, given.redis_url
     if not kafka_url:
         reason = unavailable()
@@ -252,12 +254,12 @@ async def _topics_of_our_own(settings: Settings) -> AsyncIterator[None]:
         for topic in topics.plan(settings)
         if topic.name.startswith((settings.events_topic, settings.app_id))
     ]
-    async with topics.admin_of(settings.kafka_url) as admin:
+    async with topics.admin_of(settings) as admin:
         await topics.apply(admin, ours, replication_factor=settings.replication_factor)
     try:
         yield
     finally:
-        async with topics.admin_of(settings.kafka_url) as admin:
+        async with topics.admin_of(settings) as admin:
             await admin.delete_topics([topic.name for topic in ours])
 
 
@@ -360,7 +362,7 @@ async def _kill_midway(
 async def _read_back(settings: Settings, audit: TapeAudit) -> dict[str, list[tuple[int, bytes]]]:
     """Every record of the topic, by symbol, counted on the way."""
     records: dict[str, list[tuple[int, bytes]]] = {}
-    async with TopicReader(settings.kafka_url, settings.events_topic) as reader:
+    async with TopicReader(settings, settings.events_topic) as reader:
         reader.open(await reader.held(range(reader.partitions)))
         while reader.left:
             for batch in (await reader.read()).values():

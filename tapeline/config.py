@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import socket
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsConfigDict
 
@@ -29,15 +35,23 @@ from tapeline.config_fields import (
 )
 from tapeline.config_hub import HubSettings
 from tapeline.config_reader import ReaderSettings
+from tapeline.config_security import (
+    FILE_SUFFIX,
+    SECRET_FIELDS,
+    SecuritySettings,
+    from_files,
+    secured,
+)
 from tapeline.config_tracing import TracingSettings
 from tapeline.errors import ConfigError
+from tapeline.masking import HIDDEN, mask, mask_refused
 
-__all__ = ["REDIS_SCHEMES", "Settings", "load_settings"]
+__all__ = ["REDIS_SCHEMES", "Settings", "load_settings", "mask"]
 
 PREFIX = "NT_"
 
 
-class Settings(HubSettings, ReaderSettings, BesideSettings, TracingSettings):
+class Settings(HubSettings, ReaderSettings, BesideSettings, TracingSettings, SecuritySettings):
     """All settings of bridge, worker and reader; each process uses those it needs."""
 
     model_config = SettingsConfigDict(
@@ -382,16 +396,19 @@ def load_settings(
         overrides: Field values that win over the environment.
 
     Raises:
-        ConfigError: A value out of range, or a required one missing.
+        ConfigError: A value out of range, a required one missing, or some that do not go together.
     """
     source = os.environ if environ is None else environ
+    files = {f: variable_name(f) for f in SECRET_FIELDS if f not in overrides}
+    given = {**source, **{files[f]: text for f, text in from_files(source, files).items()}}
     values: dict[str, Any] = {}
     for field in Settings.model_fields:
         name = variable_name(field)
         if field in overrides:
             values[name if name[: len(PREFIX)] != PREFIX else field] = overrides[field]
-        elif source.get(name, "") != "":
-            values[name if name[: len(PREFIX)] != PREFIX else field] = source[name]
+        elif given.get(name, "") != "":
+            values[name if name[: len(PREFIX)] != PREFIX else field] = given[name]
+    settings: Settings
     try:
         settings = _FromValues(**values)
     except ValidationError as exc:
@@ -399,9 +416,11 @@ def load_settings(
         field = str(first["loc"][0]) if first["loc"] else "settings"
         field = field.lower() if field.lower() in Settings.model_fields else field
         name = variable_name(field)
+        said = mask_refused if field in SECRET_FIELDS else mask
         raise ConfigError(
-            name, mask(str(first["input"])), allowed(Settings.model_fields[field])
+            name, said(str(first["input"])), allowed(Settings.model_fields[field])
         ) from None
+    settings = secured(settings)
     for field in require:
         if not getattr(settings, field):
             raise ConfigError(variable_name(field), None, _wanted(Settings.model_fields[field]))
@@ -427,6 +446,7 @@ class _FromValues(Settings):
 def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str | None]:
     """Variables with our prefix that no setting reads, each with the nearest name that one does."""
     known = [variable_name(field) for field in Settings.model_fields]
+    known += [variable_name(field) + FILE_SUFFIX for field in SECRET_FIELDS]
     found = (os.environ if environ is None else environ).keys()
     return {
         name: next(iter(difflib.get_close_matches(name, known, 1)), None)
@@ -435,28 +455,15 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str
     }
 
 
-# Up to the last @, for a password written without escapes may hold any of :/@. Unless digits and
-# the end of an authority stand behind the colon: that is a port, and an @ may follow in a path.
-_PASSWORD_IN_URL = re.compile(
-    r"(?P<before>[a-z][a-z0-9+.-]*://[^:/@\s]*:)(?!\d{1,5}[/?#])\S*@", re.I
-)
-_PASSWORD_IN_QUERY = re.compile(
-    r"(?P<before>[?&](?:[a-z_]*password|[a-z_]*token)=)[^&\s\"']*", re.I
-)
-
-
-def mask(text: str) -> str:
-    """``text`` with passwords inside URLs hidden."""
-    text = _PASSWORD_IN_URL.sub(r"\g<before>***@", text)
-    return _PASSWORD_IN_QUERY.sub(r"\g<before>***", text)
-
-
 def shown(settings: Settings) -> dict[str, Any]:
     """Every setting by its variable's name, secrets masked."""
-    return {
-        variable_name(field): mask(value) if isinstance(value, str) else value
-        for field, value in settings.model_dump().items()
-    }
+    return {variable_name(field): _shown(value) for field, value in settings.model_dump().items()}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return HIDDEN if value.get_secret_value() else ""
+    return mask(value) if isinstance(value, str) else value
 
 
 def exit_on_config_error(exc: ConfigError) -> None:

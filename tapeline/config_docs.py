@@ -6,9 +6,11 @@ import re
 import sys
 from pathlib import Path
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from tapeline.config import Settings, allowed, variable_name
+from tapeline.config_security import SECRET_FIELDS
 
 _INTRO = """\
 # Configuration
@@ -17,6 +19,8 @@ Every setting is an environment variable. `tapeline config` prints what this env
 secrets masked. A bad value names the variable, what it holds and what is allowed, and the
 process exits with status 2; a variable that begins with `NT_` and is no setting is warned
 about, with the nearest name that is one.
+
+What holds a secret ({secrets}) may also be in a file: `NAME_FILE` names it.
 
 This page is generated from `tapeline/config.py` by `make docs`.
 
@@ -27,6 +31,8 @@ This page is generated from `tapeline/config.py` by `make docs`.
 
 def _default(info: FieldInfo) -> str:
     value = info.default
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
     if value == "":
         return "(empty)"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
@@ -45,7 +51,8 @@ def render() -> str:
         f"| {_cell(info.description or '')} |"
         for name, info in fields
     ]
-    return _INTRO + "\n".join(rows) + "\n"
+    secrets = ", ".join(f"`{variable_name(name)}`" for name in SECRET_FIELDS)
+    return _INTRO.format(secrets=secrets) + "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

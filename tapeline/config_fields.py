@@ -16,8 +16,8 @@ def checked_kafka_url(url: str) -> str:
     """Checks ``KAFKA_URL``."""
     for server in url.removeprefix("kafka://").split(","):
         address = urlsplit(f"//{server}")
-        # Reading the port is what checks it.
-        if not address.hostname or address.port == 0 or address.netloc != server:
+        # Reading the port is what checks it. A user has settings of its own.
+        if not address.hostname or address.port == 0 or address.netloc != server or "@" in server:
             raise ValueError
     return url
 

@@ -17,9 +17,10 @@ from redis.exceptions import RedisError
 
 from serving.hub.events import BLOCK_MS, RawEntry, Read, RedisEvents, Which
 from serving.hub.wire import NOTHING, Order
-from streams.topics import bootstrap_servers, partition_of
+from streams.topics import partition_of
 from tapeline.clock import Clock, SystemClock
 from tapeline.config import Settings
+from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
 
 START_S: Final = 5.0
@@ -175,7 +176,7 @@ class KafkaEvents:
 
     def _consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers(self._settings.kafka_url),
+            **KafkaAccess.of(self._settings).arguments(),
             client_id=f"{self._settings.app_id}-hub",
             enable_auto_commit=False,
             # What retention has removed meanwhile: go on with what there is.

@@ -2,8 +2,8 @@
 
 Every line has ``timestamp``, ``level``, ``logger``, ``event``, ``component`` and ``node_id``;
 those about a symbol add ``symbol`` and, where it is known, ``lag_ms``; the `TRANSITIONS` always have
-both. Lines said within a span add ``trace_id`` and ``span_id``. Passwords inside URLs
-are masked in every field. What a library repeats with every attempt to reach a broker is said
+both. Lines said within a span add ``trace_id`` and ``span_id``. Secrets are masked in every
+field, see `tapeline.masking`. What a library repeats with every attempt to reach a broker is said
 every ten seconds, with the number of times it was ``repeated``.
 """
 
@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import structlog
 
-from tapeline.config import Settings, mask
+from tapeline.config import Settings
+from tapeline.masking import mask
 from tapeline.traceparent import current
 
 _Event = MutableMapping[str, Any]

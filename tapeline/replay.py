@@ -31,6 +31,7 @@ from streams.topics import partition_of
 from tables.report import iso_utc
 from tapeline.config import Settings
 from tapeline.errors import ConfigError, StackError, TapelineError
+from tapeline.kafka_access import KafkaAccess
 from tapeline.replay_range import Edge, check_order, range_of, times_only
 from tapeline.replay_share import (
     Progress,
@@ -238,12 +239,12 @@ async def _topic(
     listings: Sequence[Listing],
     note: Callable[[str], None],
 ) -> tuple[TopicSource, int | None, int | None]:
-    async with TopicReader(settings.kafka_url, settings.events_topic) as reader:
+    async with TopicReader(settings, settings.events_topic) as reader:
         homes = {one.symbol: partition_of(one.symbol, reader.partitions) for one in listings}
         found = await range_of(reader, set(homes.values()), request.begin, request.end)
     for text in found.notes:
         note(text)
-    source = TopicSource(settings.kafka_url, settings.events_topic, found.spans, homes)
+    source = TopicSource(KafkaAccess.of(settings), settings.events_topic, found.spans, homes)
     return source, found.from_ms, found.to_ms
 
 

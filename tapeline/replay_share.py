@@ -18,6 +18,7 @@ from streams.capture.records import TapeRecords
 from streams.record_time import recv_ms
 from streams.topic_reader import Span, TopicReader
 from tables.report import Report, encode_report
+from tapeline.kafka_access import KafkaAccess
 from tapeline.replay_redis import RedisOut
 
 WHOLE: Final = 1 << 40
@@ -44,7 +45,7 @@ class TopicSource:
         partition_of: By symbol.
     """
 
-    kafka_url: str
+    access: KafkaAccess
     topic: str
     spans: Mapping[int, Span]
     partition_of: Mapping[str, int]
@@ -245,7 +246,7 @@ async def _topic(
     spans = {partition: source.spans[partition] for partition in living}
     total = sum(span.end - span.begin for span in spans.values())
     at = {partition: span.begin for partition, span in spans.items()}
-    async with TopicReader(source.kafka_url, source.topic) as reader:
+    async with TopicReader(source.access, source.topic) as reader:
         reader.open(spans)
         told_s = 0.0
         while True:

@@ -20,6 +20,7 @@ import orjson
 from streams.symbols import Listing, parse_symbols
 from streams.topics import admin_of, apply, plan
 from tapeline.config import Settings, load_settings, mask
+from tapeline.config_security import refuse_for_own_servers
 from tapeline.errors import StackError
 from tapeline.stack.embedded import EmbeddedBroker, EmbeddedKeyValueStore
 from tapeline.stack.ports import LOOPBACK, answers, free_port, is_free
@@ -210,6 +211,7 @@ class DevStack:
 
     async def _start(self, exchange: asyncio.Task[dict[str, str]]) -> None:
         given = load_settings()
+        refuse_for_own_servers(given)
         # Both are awaited, whatever becomes of one: what has started must be known to `close`.
         broker, store = await asyncio.gather(
             self._broker(given), self._store(given), return_exceptions=True
@@ -222,7 +224,7 @@ class DevStack:
         kafka_url, embedded = broker
         self.redis_url = store
         settings = load_settings(kafka_url=kafka_url, redis_url=store, symbols=self.symbols)
-        async with admin_of(kafka_url) as admin:
+        async with admin_of(settings) as admin:
             await apply(admin, plan(settings), replication_factor=settings.replication_factor)
         serve = SERVE_PORT if is_free(SERVE_PORT) else free_port()
         bridge, *metrics = _free_ports(1 + self.workers)

@@ -31,9 +31,11 @@ class LocalKafka(Service):
     Attributes:
         data_dir: Where it keeps everything; made when missing, never removed.
         port: Where it listens for clients.
+        format_options: More for the tool that makes its folder: users, for one.
     """
 
     name = "kafka"
+    format_options: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -98,7 +100,8 @@ class LocalKafka(Service):
         properties.write_text("".join(f"{k}={v}\n" for k, v in self._properties().items()))
         if not (self.data_dir / "log" / "meta.properties").exists():
             tool = ["kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c"]
-            await run_to_end("kafka format", [*java, *tool, str(properties)], timeout_s=_FORMAT_S)
+            argv = [*java, *tool, str(properties), *self.format_options]
+            await run_to_end("kafka format", argv, timeout_s=_FORMAT_S)
         return ChildProcess(
             self.name,
             [

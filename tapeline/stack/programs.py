@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tapeline.config_security import FILE_SUFFIX
 from tapeline.stack.processes import ChildProcess, OnLine
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -36,7 +37,11 @@ def program(
         on_line: Told of each line it writes.
         label: What errors call it; its name if empty.
     """
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("NT_TEST_")}
+    # What it is told itself, it need not look up in a file.
+    told = {name + FILE_SUFFIX for name in env or ()}
+    inherited = {
+        k: v for k, v in os.environ.items() if not k.startswith("NT_TEST_") and k not in told
+    }
     path = os.pathsep.join(filter(None, (str(_CHECKOUT), inherited.get("PYTHONPATH", ""))))
     return ChildProcess(
         label or name,

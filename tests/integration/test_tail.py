@@ -12,7 +12,7 @@ import pytest
 from agents import tail
 from agents.batches import Batch
 from agents.tail import Tail
-from streams.topics import bootstrap_servers
+from tapeline.kafka_access import KafkaAccess
 from tests.support.worker import Installation, eventually
 
 
@@ -27,9 +27,7 @@ class Reading:
     def __init__(self, one: Installation) -> None:
         self.given: dict[int, list[int]] = defaultdict(list)
         self.lost: set[int] = set()
-        self.tail = Tail(
-            bootstrap_servers(one.kafka_url), "tests", one.topic, self._take, self._lost
-        )
+        self.tail = Tail(KafkaAccess.of(one.kafka_url), "tests", one.topic, self._take, self._lost)
         self.task = asyncio.create_task(self.tail.run())
 
     async def _take(self, batch: Batch) -> None:

@@ -18,7 +18,7 @@ from streams.topics import dead_letters_of
 from tapeline.stack.ports import free_port
 from tapeline.stack.processes import ChildProcess
 from tapeline.stack.programs import program
-from tests.support.worker import Installation, WorkerProcess, eventually
+from tests.support.worker import PATIENCE_S, Installation, WorkerProcess, eventually
 
 LISTED = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
@@ -59,7 +59,7 @@ class House:
             "bridge", NT_BRIDGE_PORT="0", NT_NODE_ID=f"{self.one.name}-b", NT_METRICS_PORT="0"
         )
 
-    async def serve(self, **env: str) -> ChildProcess:
+    async def serve(self, patience_s: float = PATIENCE_S, **env: str) -> ChildProcess:
         """``tapeline serve``, once it answers."""
         started = await self.child("serve", NT_SERVE_PORT=str(self.serve_port), **env)
 
@@ -70,7 +70,7 @@ class House:
             except aiohttp.ClientError:
                 return False
 
-        await eventually(answers, what=f"a reader; {self.tail('serve')}")
+        await eventually(answers, patience_s, what=f"a reader; {self.tail('serve')}")
         return started
 
     async def worker(self) -> WorkerProcess:

@@ -16,6 +16,7 @@ from agents import eviction
 from agents.coordination.membership import TTL_S
 from agents.eviction import MISSED_BEATS_MS, Group, PeerEvictor, client_id
 from lua import Keys
+from tapeline.kafka_access import KafkaAccess
 from tests.support.worker import Client
 
 FRESH_MS = TTL_S * 1000
@@ -33,7 +34,7 @@ def evictor(redis: Client, monkeypatch: pytest.MonkeyPatch) -> PeerEvictor:
     """One that waits for a second sign no longer than it must."""
     monkeypatch.setattr(eviction, "SIGN_WAIT_S", 0.0)
     monkeypatch.setattr(eviction, "SIGN_PERIOD_S", 0.02)
-    return PeerEvictor(Group(["127.0.0.1:1"], "tests", "nt-n1"), redis, Keys())
+    return PeerEvictor(Group(KafkaAccess(("127.0.0.1:1",)), "tests", "nt-n1"), redis, Keys())
 
 
 @pytest.fixture

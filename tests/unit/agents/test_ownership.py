@@ -19,6 +19,7 @@ from streams.symbols import parse_symbols
 from tables.parameters import Parameters
 from tapeline.clock import SystemClock
 from tapeline.config import load_settings
+from tapeline.kafka_access import KafkaAccess
 from tests.support.worker import Client, eventually
 
 SYMBOL = "BTCUSDT"
@@ -44,7 +45,7 @@ def made(redis_url: str, **settings: Any) -> tuple[Ownership, Shards]:
         warm=lambda: (),
         seated=lambda: True,
         on_change=lambda _symbol, _gained: None,
-        group=Group(["127.0.0.1:1"], "tests", "nt-n1"),
+        group=Group(KafkaAccess(("127.0.0.1:1",)), "tests", "nt-n1"),
     )
     return ownership, shards
 

@@ -11,8 +11,9 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndTimestamp
 
 from agents import positions
+from tapeline.kafka_access import KafkaAccess
 
-SERVERS = ["127.0.0.1:1"]
+SERVERS = KafkaAccess(("127.0.0.1:1",))
 
 
 class Record(NamedTuple):

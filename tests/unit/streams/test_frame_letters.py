@@ -22,6 +22,7 @@ from streams.frame_letters import (
 )
 from streams.sources import RefusedFrame
 from tapeline.errors import FrameError
+from tapeline.kafka_access import KafkaAccess
 from tests.support.bridge import until
 
 TOPIC = "md.events.v1"
@@ -186,7 +187,9 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> FakeProducer:
 
 @asynccontextmanager
 async def writing() -> AsyncIterator[FrameLetters]:
-    letters = FrameLetters(servers=["x:1"], topic=TOPIC, client_id="t", monotonic_ms=lambda: 0)
+    letters = FrameLetters(
+        access=KafkaAccess(("x:1",)), topic=TOPIC, client_id="t", monotonic_ms=lambda: 0
+    )
     task = asyncio.create_task(letters.run())
     try:
         yield letters

@@ -20,6 +20,7 @@ from streams.feeds import OutRecord
 from streams.kafka_writer import KafkaWriter, _producer
 from streams.outbox import LostLine, Outbox
 from streams.topics import PartitionCountError
+from tapeline.kafka_access import KafkaAccess
 from tests.support.bridge import until
 from tests.support.bridge_fakes import FakeBroker
 
@@ -33,7 +34,7 @@ class Rig:
         self.lost: list[tuple[set[LostLine], str]] = []
         self.writer = KafkaWriter(
             self.box,
-            servers=["x:1"],
+            access=KafkaAccess(("x:1",)),
             topic=TOPIC,
             partitions=PARTITIONS,
             client_id="c",
