@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol, Self
 _OF_A_REPORT: Final = r"report:(?:meta:|writer:|writer:token:)?([^:]+)(?::heavy)?"
 _CHANNEL: Final = r"(?:report|tick):[^:]+"
 
-RESERVED: Final = ("heavy", "stats")
+RESERVED: Final = ("heavy", "log_level", "stats", "trace")
 """Last words of keys that have no suffix."""
 
 
@@ -80,7 +80,7 @@ class Keys:
 
     def trace(self, symbol: str) -> str:
         """Which trace the newest sampled report is of: ``token.seq traceparent``; expires."""
-        return f"{self.report(symbol)}:trace"
+        return f"report:{self._tag % symbol}:trace{self._end}"
 
     def tick(self, symbol: str) -> str:
         """Last trade and top of book; also the channel on which it is announced."""
@@ -154,7 +154,7 @@ class Keys:
 
     def log_level(self, node_id: str) -> str:
         """Level of logs of a node's processes, ``*`` for all nodes: no node's name has one."""
-        return f"{self.node(node_id)}:log_level"
+        return f"{self._node_prefix}:node:{node_id}:log_level{self._end}"
 
     def node_of(self, key: str) -> str:
         """Whose heartbeat a key is; '' where it is none. No node's name has a colon."""

@@ -50,7 +50,7 @@ class _Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve; the level of logs may be changed meanwhile."""
         settings = self._settings
-        keys = Keys(cluster=settings.redis_cluster_keys)
+        keys = Keys.of(settings)
         async with levels_followed(
             settings,
             # Its user may read what lies beside heartbeats.

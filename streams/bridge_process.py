@@ -39,7 +39,7 @@ async def run_bridge(settings: Settings) -> int:
             tracing.stop()
         return MISCONFIGURED
     loop = asyncio.get_running_loop()
-    keys = Keys(cluster=settings.redis_cluster_keys)
+    keys = Keys.of(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, bridge.stop)
     try:

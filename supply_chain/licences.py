@@ -40,6 +40,8 @@ _READ_BY_HAND: Final = {
     "faust-streaming": "BSD-3-Clause",
     "mode-streaming": "BSD-3-Clause",
     "openapi-schema-validator": "BSD-3-Clause",
+    # "3-Clause BSD License", in words of its own.
+    "protobuf": "BSD-3-Clause",
     # Two classifiers and its LICENSE files: either.
     "uvloop": "Apache-2.0 OR MIT",
 }

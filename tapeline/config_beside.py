@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
 
 _SUFFIX: Final = re.compile(r"[a-z0-9_-]{1,16}")
-_TAKEN: Final = ("heavy", "stats")
+_TAKEN: Final = ("heavy", "log_level", "stats", "trace")
 """Last words of keys of a system without a suffix; `lua.keys` has them as well."""
 
 
@@ -29,7 +29,9 @@ class BesideSettings(BaseSettings):
         "workers keep in Redis (`report:BTCUSDT:nt`), of its consumer group and of the topics it "
         "writes (`tapeline-nt`, `md.merged.v1-nt`). Readers with the same suffix read it. Bridges "
         "are shared, and have none.",
-        json_schema_extra={"expected": "1 to 16 of a-z, 0-9, _ and -, but neither heavy nor stats"},
+        json_schema_extra={
+            "expected": "1 to 16 of a-z, 0-9, _ and -, none of heavy, log_level, stats, trace"
+        },
     )
 
     def suffixed(self, name: str) -> str:

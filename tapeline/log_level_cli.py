@@ -64,7 +64,7 @@ def loglevel(
         raise ConfigError("LEVEL", level, f"one of {', '.join(LEVELS)}, or reset")
     if not _NODE.fullmatch(node):
         raise ConfigError("--node", node, "a node's id: letters, digits, dots, dashes")
-    key = Keys(cluster=settings.redis_cluster_keys).log_level(node)
+    key = Keys.of(settings).log_level(node)
     said = asyncio.run(_set(settings.redis_url, key, wanted, seconds_of(lasting)))
     said = {"node": node, **said}
     if as_json:

