@@ -127,14 +127,9 @@ class Worker:
             settings, self.shards, self.ownership, self.ownership.wanted, self.metrics, self.clock
         )
         self.insight = Insight(
-            settings,
-            self.shards,
-            self.ownership,
-            self.cycles,
-            self.tail,
-            self.metrics.registry,
+            settings, self.shards, self.ownership, self.cycles, self.tail, self.metrics.registry,
             self.clock,
-        )
+        )  # fmt: skip
         self.dead_letters = DeadLetters(
             lambda: self.app.producer, settings.events_topic, self.metrics, letters_of(settings)
         )
@@ -265,16 +260,12 @@ class Worker:
         self.merging.follow(followed.merges)
         self._count_symbols()
         await self.predecessor.look()
-        self._spawn(self.predecessor.evict())
-        self._spawn(self.tail.run())
-        self._spawn(self.following.run())
-        self._spawn(self.merging.run())
-        self._spawn(self.side_topics.run())
-        self._spawn(self.oversight.run())
-        self._spawn(self.retirement.run())
-        self._spawn(self.checkpointer.run())
-        self._spawn(self.cycles.run())
-        self._spawn(self.watchdog.run())
+        for run in (
+            self.predecessor.evict, self.tail.run, self.following.run, self.merging.run,
+            self.side_topics.run, self.oversight.run, self.retirement.run, self.checkpointer.run,
+            self.cycles.run, self.watchdog.run,
+        ):  # fmt: skip
+            self._spawn(run())
 
     async def _start_probe(self) -> None:
         """Listen for operators.

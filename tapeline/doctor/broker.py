@@ -9,10 +9,11 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import ApiVersionRequest
 
-from streams.topics import Changes, admin_of, bootstrap_servers, diff, observe, plan
+from streams.topics import Changes, admin_of, diff, needed, observe
 from tapeline.config import Settings, mask
 from tapeline.doctor.model import Check, Finding, fail, ok, skip, warn
 from tapeline.errors import TopicError
+from tapeline.kafka_access import KafkaAccess
 
 NOT_SET: Final = "KAFKA_URL is not set"
 REQUEST_MS: Final = 2_500
@@ -47,16 +48,16 @@ async def look_at_broker(settings: Settings) -> Finding:
             "export KAFKA_URL=kafka://127.0.0.1:9092; readers need none, `tapeline dev` brings one"
         )
         return warn(NOT_SET, expected, fix)
-    client = AIOKafkaClient(
-        bootstrap_servers=bootstrap_servers(settings.kafka_url), request_timeout_ms=REQUEST_MS
-    )
+    access = KafkaAccess.of(settings)
+    client = AIOKafkaClient(**access.arguments(), request_timeout_ms=REQUEST_MS)
     try:
         await client.bootstrap()
         answer: Any = await client.send(client.get_random_node(), ApiVersionRequest())
         brokers = len(client.cluster.brokers())
     except (KafkaError, OSError) as error:
         fix = "start the broker, or set KAFKA_URL; behind it, see advertised.listeners"
-        return fail(f"{url}: {str(error) or type(error).__name__}", expected, fix)
+        why = await access.reason() or str(error) or type(error).__name__
+        return fail(f"{url}: {why}", expected, fix)
     finally:
         await client.close()
     apis = {key: most for key, _, most, *_ in answer.api_versions}
@@ -78,12 +79,12 @@ async def look_at_broker(settings: Settings) -> Finding:
 
 async def look_at_topics(settings: Settings) -> Finding:
     """What `tapeline topics plan` says."""
-    wanted = plan(settings)
+    wanted = needed(settings)
     expected = f"{len(wanted)} topics as planned: partitions, retention, cleanup policy"
     if not settings.kafka_url:
         return skip(NOT_SET, expected)
     try:
-        async with admin_of(settings.kafka_url) as admin:
+        async with admin_of(settings) as admin:
             found = await observe(admin, [topic.name for topic in wanted])
     except TopicError as error:
         return skip(f"the broker can't be asked: {error}", expected)

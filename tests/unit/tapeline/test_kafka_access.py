@@ -17,6 +17,7 @@ LOCAL = {"tapeline.stack.kafka_local"}
 """Made for a broker that it has started itself, in plain text."""
 
 URL_IS_ENOUGH = {
+    "tapeline.doctor.broker",  # shows it
     "tapeline.config",
     "tapeline.kafka_access",
     "tapeline.config_security",
