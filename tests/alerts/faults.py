@@ -110,7 +110,7 @@ async def slow_cycles(system: System) -> AsyncIterator[None]:
 async def second_house(system: System) -> AsyncIterator[None]:
     await system.start(OTHER)
     yield
-    await system.children[OTHER].stop(grace_s=15)
+    await system.stop(OTHER)
 
 
 # --- venues --------------------------------------------------------------------------------------

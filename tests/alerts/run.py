@@ -7,7 +7,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -96,16 +96,14 @@ async def _one(name: str, system: System, watch: Watch) -> list[dict[str, Any]]:
     await _quiet(system, watch)
     say(f"{name}: {fault.what}")
     began_s = time.monotonic()
-    fired: dict[Expected, float | None] = {}
     async with fault.brought(system):
         # Clients that are to leave come first.
         hit_s = time.monotonic() if name == "clients-leave" else began_s
-        for expected in fault.alerts:
-            fired[expected] = await _fired(expected, watch, hit_s)
+        fired = [(expected, await _fired(expected, watch, hit_s)) for expected in fault.alerts]
         say(f"  told of {_told(fired)}")
         mended_s = time.monotonic()
     rows = []
-    for expected, after_s in fired.items():
+    for expected, after_s in fired:
         resolved_s = None
         if after_s is not None:
             resolved_s = await _resolved(expected, watch, mended_s)
@@ -129,10 +127,10 @@ async def _one(name: str, system: System, watch: Watch) -> list[dict[str, Any]]:
     return rows
 
 
-def _told(fired: Mapping[Expected, float | None]) -> str:
+def _told(fired: Sequence[tuple[Expected, float | None]]) -> str:
     return ", ".join(
         f"{expected} {'never' if after_s is None else f'after {after_s:.1f} s'}"
-        for expected, after_s in fired.items()
+        for expected, after_s in fired
     )
 
 

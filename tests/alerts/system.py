@@ -77,6 +77,7 @@ class System:
         self.keys = Keys()
         self.slow_file = folder / "slow"
         self.children: dict[str, ChildProcess] = {}
+        self._wanted: set[str] = set()
         self._stack = AsyncExitStack()
         self._session: aiohttp.ClientSession
         self._venues: dict[str, Any] = {}
@@ -138,6 +139,8 @@ class System:
                 planned = topics.plan(self._settings.model_copy(update={"app_id": app_id}))
                 await topics.apply(admin, planned)
         stack.push_async_callback(self._stop_all)
+        supervising = asyncio.create_task(self._supervise())
+        stack.callback(supervising.cancel)
         for name in PROCESSES:
             if name != OTHER:
                 await self.start(name)
@@ -178,16 +181,30 @@ class System:
         }
         self.children[name] = program(kind, env=env, label=name)
         await self.children[name].start()
+        self._wanted.add(name)
 
     async def kill(self, name: str) -> None:
         """SIGKILL, and reaped."""
+        self._wanted.discard(name)
         self.children[name].kill()
         await self.children[name].wait()
 
     async def restart(self, name: str) -> None:
         """SIGTERM, and started anew."""
-        await self.children[name].stop(grace_s=15)
+        await self.stop(name)
         await self.start(name)
+
+    async def stop(self, name: str) -> None:
+        """SIGTERM."""
+        self._wanted.discard(name)
+        await self.children[name].stop(grace_s=15)
+
+    async def _supervise(self) -> None:
+        """Start what has ended by itself, as whoever runs Tapeline does."""
+        while True:
+            await asyncio.sleep(1.0)
+            for name in [n for n in self._wanted if not self.children[n].running]:
+                await self.start(name)
 
     def freeze(self, child: ChildProcess) -> None:
         """SIGSTOP."""
