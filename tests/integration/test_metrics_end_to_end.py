@@ -194,7 +194,14 @@ async def what_was_broken_and_cut_is_counted(one: Chain) -> None:
     """Frames that are no JSON, and sockets that are gone."""
     before, sent = await one.bridge(), one.trades()
     one.sim.add_faults(f"malform@0::trade,count={BROKEN}")
-    await one.running_for(6)
+    one.sim.thaw()
+
+    async def missed() -> bool:
+        # A trade is missed when the next one of its symbol comes.
+        missing = (await one.bridge()).value("tapeline_bridge_trades_missing_total")
+        return bool(missing == BROKEN)
+
+    await eventually(missed, PATIENT_S, "broken trades missed")
     await one.frozen()
     broken = by_fault(one.sim.faults.counts)["malform"]
     assert broken == BROKEN
@@ -202,7 +209,6 @@ async def what_was_broken_and_cut_is_counted(one: Chain) -> None:
     made = "tapeline_bridge_records_total"
     for name, count in {
         "tapeline_bridge_frame_errors_total": broken,
-        "tapeline_bridge_trades_missing_total": broken,
         "tapeline_bridge_connects_total": 0,
     }.items():
         assert after.value(name) - before.value(name) == count, name
@@ -416,14 +422,11 @@ async def every_query_is_answered(home: House, url: str) -> None:
     await eventually(scraped, PATIENT_S, "two scrapes of each process")
     boards = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
     asked = [
-        (f"{file.stem}: {where.panel}", where.panel, concrete(expr, "20s"))
+        (where.panel, file.stem, concrete(expr, "20s"))
         for file in boards
         for where, expr in expressions(json.loads(file.read_text()))
     ]
     assert len(asked) > 100
-    empty = [
-        (place, expr)
-        for place, panel, expr in asked
-        if not await ask(home, url, expr) and panel not in EMPTY_WHERE_ALL_IS_WELL
-    ]
-    assert empty == []
+    silent = [(panel, place, expr) for panel, place, expr in asked if not await ask(home, url, expr)]
+    print("SILENT", *silent, sep="\n")
+    assert [one for one in silent if one[0] not in EMPTY_WHERE_ALL_IS_WELL] == []
