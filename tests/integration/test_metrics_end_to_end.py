@@ -38,6 +38,9 @@ pytestmark = [
 ]
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+RATE = 160.0
+"""Book changes a second and symbol; a thirtieth or so of it are trades."""
+
 BROKEN = 3
 CUT = 2
 CLIENTS = 3
@@ -108,7 +111,7 @@ class Chain:
 @asynccontextmanager
 async def chain(kafka_url: str, redis_url: str) -> AsyncIterator[Chain]:
     """All of it, once each symbol is written and each book is in sync."""
-    async with house(kafka_url, redis_url, SYMBOLS) as home:
+    async with house(kafka_url, redis_url, SYMBOLS, RATE) as home:
         await home.serve()
         await home.bridge()
         worker = await home.one.worker()
