@@ -67,6 +67,21 @@ EXPECTED: Final = (
 """Families that `Metrics.missing` looks for."""
 
 
+FROM_ZERO: Final = {
+    "checkpoints": ("acknowledged", "failed"),
+    "cycles_skipped": ("fast", "slow"),
+    "dead_letters": ("malformed", "misrouted", "unknown_version"),
+    "engine_events": ("gap.crossed", "gap.error", "gap.feed_seq"),
+    "leases_lost": ("fenced", "taken", "unknown"),
+    "outage": ("broker", "coordinator", "dead_letters", "redis", "topic"),
+    "publish_failures": ("connection", "gave_up", "refused", "timeout"),
+    "takeovers": ("absent", "assigned", "draining", "free", "stalled"),
+}
+"""Series that are there from the start: of one that appears with its first event, Prometheus does
+not see that event.
+"""
+
+
 class Children(dict[str | int, Any]):
     """A family's children by the value of its one label: looking one up costs more than counting.
 
@@ -227,6 +242,9 @@ class Metrics:
         self.ownership_repairs = counter(
             "tapeline_ownership_repairs_total", "Rebalances asked for because partitions lay wrong"
         )
+        for name, labels in FROM_ZERO.items():
+            for label in labels:
+                getattr(self, name).labels(label)
         self._watched: set[int] = set()
         self.ends: dict[int, int] = {}
         self._applied = Children(self.records_applied)

@@ -24,6 +24,11 @@ from tapeline.metrics.registry import new_registry
 
 PREFIX: Final = "tapeline_bridge_"
 
+REASONS: Final = (REFUSED, "age", "announced", "closed", "error", "lost", "silent")
+"""Of reconnects, from zero on: of a series that appears with its first event, Prometheus does not
+see that event.
+"""
+
 Sample = tuple[tuple[str, ...], float]
 
 
@@ -82,26 +87,17 @@ class BridgeMetrics(Collector):
         yield _counter(
             "connects", "Sockets opened.", ["venue"], _each(by_venue, lambda s: s.counts.connects)
         )
-        yield _counter(
-            "reconnects",
-            "Sockets lost or given up.",
-            ["venue", "reason"],
-            [
-                ((venue, reason), count)
-                for venue, source in by_venue.items()
-                for reason, count in source.counts.reconnects.items()
-            ],
-        )
+        reconnects = [
+            ((venue, reason), source.counts.reconnects[reason])
+            for venue, source in by_venue.items()
+            for reason in dict.fromkeys((*REASONS, *source.counts.reconnects))
+        ]
+        yield _counter("reconnects", "Sockets lost or given up.", ["venue", "reason"], reconnects)
         yield _counter(
             "ws_resubscribe",
             "Times a venue was subscribed to anew, by why.",
             ["venue", "reason"],
-            [
-                ((venue, reason), count)
-                for venue, source in by_venue.items()
-                for reason, count in source.counts.reconnects.items()
-                if reason != REFUSED
-            ],
+            [(labels, count) for labels, count in reconnects if labels[1] != REFUSED],
             prefix="nt_",
         )
         for name, what in (
@@ -260,7 +256,11 @@ class BridgeMetrics(Collector):
             "dead_letters",
             "Frames that could not be parsed, kept in the dead-letter topic.",
             ["venue"],
-            [((venue,), count) for venue, count in letters.kept.items()],
+            [
+                ((venue,), letters.kept[venue])
+                for venue, feeds in self._feeds.items()
+                if feeds.lines
+            ],
         )
         yield _counter(
             "dead_letters_dropped",

@@ -93,6 +93,11 @@ class HubMetrics:
         self.store_up = Gauge(
             "tapeline_hub_store_up", "Whether Redis answers: 1 or 0", registry=registry
         )
+        # Of a series that appears with its first event, Prometheus does not see that event.
+        for reason in ("own_fault", "unreadable"):
+            self.errors.labels(reason)
+        for reason in ("flood", "full", "no_room", "slow", "unauthorized"):
+            self.closed.labels(reason)
         self._peak = 0
         self._lines = _Sparingly("coalescing.applied"), _Sparingly("backpressure.triggered")
 

@@ -150,11 +150,14 @@ class House:
 
 @asynccontextmanager
 async def house(
-    kafka_url: str, redis_url: str, symbols: Sequence[str] = ("BTCUSDT", "ETHUSDT")
+    kafka_url: str,
+    redis_url: str,
+    symbols: Sequence[str] = ("BTCUSDT", "ETHUSDT"),
+    rate: float = 40.0,
 ) -> AsyncIterator[House]:
     """Venue and topics; processes are started by the test."""
     async with (
-        SimulatedExchange(LISTED, seed=11, rate=40.0) as sim,
+        SimulatedExchange(LISTED, seed=11, rate=rate) as sim,
         aiohttp.ClientSession() as http,
     ):
         listings = ",".join(f"binance:{symbol}" for symbol in symbols)
