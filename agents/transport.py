@@ -20,6 +20,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
+from agents import pace
 from agents.batches import Batch, batches_of
 from agents.fetching import PacedFetcher, fetched_chunks
 from agents.group import SeatedCoordinator
@@ -36,8 +37,9 @@ STOP_SECONDS = 1.5
 SEEKING_SECONDS = 0.05
 """Longest a fetch may last while partitions wait for their seek: it does not ask for them."""
 
-RECORDS_MAX = 1500
-"""Records in one event: applying them keeps everything else waiting, some 8 ms at most."""
+RECORDS_MAX = pace.RECORDS_MAX
+"""Records in one event, unless they are slow (`agents.pace`): applying them keeps everything else
+waiting, some 8 ms at most."""
 
 IDLE_SECONDS = 0.02
 """Pause while no partition is active. Stock Faust sleeps 1 s, in every rebalance."""
@@ -217,7 +219,7 @@ class BatchConsumer(driver.Consumer):
                 read = self._read_offset[tp]
                 if read is None or record.offset >= read:
                     yield {tp: record.offset}, self._to_message(tp, record)
-        for batches in _filled(chunks, RECORDS_MAX):
+        for batches in _filled(chunks, self.ledger.pace.records_max):
             reached = {tp: batch.last_offset for tp, batch in batches}
             yield reached, self._batch_message(reached, [batch for _, batch in batches])
 
