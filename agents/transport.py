@@ -11,6 +11,7 @@ What it leans on inside faust-streaming 0.15 and aiokafka 0.14 is checked by
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -308,16 +309,25 @@ class BatchConsumer(driver.Consumer):
 def _filled(
     chunks: Iterable[tuple[TP, Chunk]], records_max: int
 ) -> Iterator[list[tuple[TP, Batch]]]:
-    """Batches of at most so many records together, each unpacked when it is asked for."""
+    """Batches of at most so many records together, each unpacked when it is asked for.
+
+    The chunks take turns: where records are slow, the last of many would wait for seconds, and its
+    partition would seem to stand still.
+    """
     filled: list[tuple[TP, Batch]] = []
     count = 0
-    for tp, chunk in chunks:
-        for batch in batches_of(chunk, records_max):
-            if filled and count + len(batch) > records_max:
-                yield filled
-                filled, count = [], 0
-            filled.append((tp, batch))
-            count += len(batch)
+    waiting = deque((tp, batches_of(chunk, records_max)) for tp, chunk in chunks)
+    while waiting:
+        tp, batches = waiting.popleft()
+        batch = next(batches, None)
+        if batch is None:
+            continue
+        if filled and count + len(batch) > records_max:
+            yield filled
+            filled, count = [], 0
+        filled.append((tp, batch))
+        count += len(batch)
+        waiting.append((tp, batches))
     if filled:
         yield filled
 
