@@ -27,6 +27,7 @@ from tests.soak.house import TOPIC, House, house
 from tests.soak.pictures import overload_picture
 from tests.soak.restarts import Hand
 from tests.soak.run import beside
+from tests.soak.servers import until
 from tests.soak.tally import Probe, Tally
 from tests.soak.topic import audited, probes_of, tallied
 from tests.soak.watch import Watcher, positions, worker_samples
@@ -232,8 +233,13 @@ async def feeding(found: House, symbols: int, partitions: int) -> AsyncIterator[
     )
     await child.start()
     try:
-        async with asyncio.timeout(FEED_UP_S):
-            await ready.wait()
+
+        async def begun() -> bool:
+            if not child.running:
+                raise AssertionError(f"the feed has ended: {child.tail()}")
+            return ready.is_set()
+
+        await until(begun, FEED_UP_S, "the feed begins")
         yield Feed(child, rates)
     finally:
         await child.stop(grace_s=2)
