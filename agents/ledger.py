@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agents.pace import Pace
+
 
 @dataclass(slots=True)
 class _Symbol:
@@ -28,11 +30,13 @@ class CommitLedger:
     symbol, and each symbol skips what its own checkpoint already holds.
 
     Attributes:
+        pace: How many records make one batch: what applies them and what makes them both know it.
         generation: Rises with each assignment: a batch of an earlier one is read again, and
             says nothing of positions any more.
     """
 
     def __init__(self) -> None:
+        self.pace = Pace()
         self.generation = 0
         self._partitions: dict[int, _Partition] = {}
 

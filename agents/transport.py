@@ -11,6 +11,7 @@ What it leans on inside faust-streaming 0.15 and aiokafka 0.14 is checked by
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
+from agents import pace
 from agents.batches import Batch, batches_of
 from agents.fetching import PacedFetcher, fetched_chunks
 from agents.group import SeatedCoordinator
@@ -36,8 +38,9 @@ STOP_SECONDS = 1.5
 SEEKING_SECONDS = 0.05
 """Longest a fetch may last while partitions wait for their seek: it does not ask for them."""
 
-RECORDS_MAX = 1500
-"""Records in one event: applying them keeps everything else waiting, some 8 ms at most."""
+RECORDS_MAX = pace.RECORDS_MAX
+"""Records in one event, unless they are slow (`agents.pace`): applying them keeps everything else
+waiting, some 8 ms at most."""
 
 IDLE_SECONDS = 0.02
 """Pause while no partition is active. Stock Faust sleeps 1 s, in every rebalance."""
@@ -219,7 +222,7 @@ class BatchConsumer(driver.Consumer):
                 read = self._read_offset[tp]
                 if read is None or record.offset >= read:
                     yield {tp: record.offset}, self._to_message(tp, record)
-        for batches in _filled(chunks, RECORDS_MAX, traced=self.traced):
+        for batches in _filled(chunks, self.ledger.pace.records_max, traced=self.traced):
             reached = {tp: batch.last_offset for tp, batch in batches}
             yield reached, self._batch_message(reached, [batch for _, batch in batches])
 
@@ -308,16 +311,25 @@ class BatchConsumer(driver.Consumer):
 def _filled(
     chunks: Iterable[tuple[TP, Chunk]], records_max: int, *, traced: bool = False
 ) -> Iterator[list[tuple[TP, Batch]]]:
-    """Batches of at most so many records together, each unpacked when it is asked for."""
+    """Batches of at most so many records together, each unpacked when it is asked for.
+
+    The chunks take turns: where records are slow, the last of many would wait for seconds, and its
+    partition would seem to stand still.
+    """
     filled: list[tuple[TP, Batch]] = []
     count = 0
-    for tp, chunk in chunks:
-        for batch in batches_of(chunk, records_max, traced=traced):
-            if filled and count + len(batch) > records_max:
-                yield filled
-                filled, count = [], 0
-            filled.append((tp, batch))
-            count += len(batch)
+    waiting = deque((tp, batches_of(chunk, records_max, traced=traced)) for tp, chunk in chunks)
+    while waiting:
+        tp, batches = waiting.popleft()
+        batch = next(batches, None)
+        if batch is None:
+            continue
+        if filled and count + len(batch) > records_max:
+            yield filled
+            filled, count = [], 0
+        filled.append((tp, batch))
+        count += len(batch)
+        waiting.append((tp, batches))
     if filled:
         yield filled
 

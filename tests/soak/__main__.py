@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import mix
 from tests.soak.alarms import RULES
 from tests.soak.house import PARTITIONS
-from tests.soak.venue import BASES
+from tests.soak.venue import BASES, SYMBOL_S
 
 WARM_UP_MINUTES = 30.0
 """The longest window: until it is full, state grows."""
@@ -54,6 +54,7 @@ def soak_options() -> argparse.ArgumentParser:
         default=1200.0,
         help="how long alerts may take to fall silent behind the last restart: rules look back",
     )
+    options.set_defaults(flow_symbol_s=SYMBOL_S)
     _common(options)
     return options
 

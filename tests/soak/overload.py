@@ -27,6 +27,7 @@ from tests.soak.house import TOPIC, House, house
 from tests.soak.pictures import overload_picture
 from tests.soak.restarts import Hand
 from tests.soak.run import beside
+from tests.soak.servers import until
 from tests.soak.tally import Probe, Tally
 from tests.soak.topic import audited, probes_of, tallied
 from tests.soak.watch import Watcher, positions, worker_samples
@@ -81,7 +82,7 @@ class Overload:
         limit_s: The time it had.
         pid, last_pid: The worker's, before and after.
         said: What the reader's ``/status`` said of workers meanwhile, and how often.
-        skipped: Cycles skipped, before the overload and after it.
+        published, skipped: Reports accepted, and cycles skipped, while there was too much.
     """
 
     args: argparse.Namespace
@@ -98,7 +99,8 @@ class Overload:
     pid: int = 0
     last_pid: int = 0
     said: dict[str, int] = field(default_factory=dict)
-    skipped: tuple[int, int] = (0, 0)
+    published: int = 0
+    skipped: int = 0
     probes: list[Probe] = field(default_factory=list)
     audits: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
@@ -140,7 +142,7 @@ class Overload:
     async def overload(self) -> None:
         """More than it can take."""
         args, house = self.args, self.house
-        skipped = self._skipped()
+        before = self._cycles()
         self.over.begin_s = house.now_s
         self.feed.at(self.capacity * args.factor)
         say(f"{self.capacity * args.factor:,.0f} records/s for {args.seconds:g} s")
@@ -150,10 +152,13 @@ class Overload:
         self.feed.at(self.capacity * IDLE)
         self.over.end_s = house.now_s
         await asyncio.sleep(2 * args.period_s)
-        self.skipped = (skipped, self._skipped())
+        self.published, self.skipped = (
+            now - then for now, then in zip(self._cycles(), before, strict=True)
+        )
 
-    def _skipped(self) -> int:
-        return self.watcher.seen.counted("cycles_skipped")
+    def _cycles(self) -> tuple[int, int]:
+        seen = self.watcher.seen
+        return seen.counted("reports_published"), seen.counted("cycles_skipped")
 
     async def look(self) -> None:
         """Keep reports and what ``/status`` says."""
@@ -228,8 +233,13 @@ async def feeding(found: House, symbols: int, partitions: int) -> AsyncIterator[
     )
     await child.start()
     try:
-        async with asyncio.timeout(FEED_UP_S):
-            await ready.wait()
+
+        async def begun() -> bool:
+            if not child.running:
+                raise AssertionError(f"the feed has ended: {child.tail()}")
+            return ready.is_set()
+
+        await until(begun, FEED_UP_S, "the feed begins")
         yield Feed(child, rates)
     finally:
         await child.stop(grace_s=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from agents.kafka_app import FETCH_BYTES
 from tests.soak.claims import Claim
 from tests.soak.judging import audit, by_itself, counters, reports
 from tests.soak.memory import Resident
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from tests.soak.overload import Overload, Phase
 
 STALE_MS: Final = 2000
-FETCH_MIB: Final = 1
-"""Most that a fetch brings of one partition: aiokafka's ``max_partition_fetch_bytes``."""
+FETCH_MB: Final = FETCH_BYTES / 1e6
+"""Most that a fetch brings of one partition."""
+
+REPORT_S: Final = 0.25
+"""Between two reports of a symbol, by default."""
 
 ROOM_MB: Final = 24
 """Beside what is fetched: a batch's objects, windows that fill meanwhile, the allocator's share."""
@@ -32,7 +36,7 @@ def claims(run: Overload) -> list[Claim]:
         reports_say_so(seen.ages, over, run.args.factor),
         status_says_so(run.said),
         bounded(seen.memory["w1"], run.before, over, run.after, run.args.symbols),
-        skipped(*run.skipped),
+        cycles(run.published, run.skipped, len(run.house.symbols) * run.args.seconds / REPORT_S),
         caught_up(run),
         reports(run.tally, len(run.probes)),
         audit(len(run.house.symbols), run.audits),
@@ -93,7 +97,12 @@ def reports_say_so(ages: list[Age], over: Phase, factor: float) -> Claim:
 def status_says_so(said: dict[str, int]) -> Claim:
     """`/status` of the reader names the workers."""
     ill = {text: count for text, count in said.items() if not text.startswith("ok")}
-    return Claim("/status says so", bool(ill), "; ".join(ill) or f"it said {said}")
+    texts = [*ill][:1] + [*ill][1:][-1:]  # the first and the last of many alike
+    return Claim(
+        "/status says so",
+        bool(ill),
+        f"{sum(ill.values())} looks of {sum(said.values())}: {' ... '.join(texts)}",
+    )
 
 
 def bounded(
@@ -106,23 +115,23 @@ def bounded(
         return Claim("memory bounded", False, "nobody has looked")
     base = median(idle)
     # Of each partition one fetch is worked on while the next one waits.
-    room = 2 * FETCH_MIB * partitions * 1.05 + ROOM_MB
+    room = 2 * FETCH_MB * partitions + ROOM_MB
     most = max(busy, key=lambda look: look.mb)
     return Claim(
         "memory bounded",
         most.mb <= base + room,
         f"{base:.0f} MB before, {most.mb:.0f} at most ({most.at_s - over.begin_s:.0f} s after the"
-        f" overload began); bound: {room:.0f} MB more, two fetches of {FETCH_MIB} MiB of each of"
+        f" overload began); bound: {room:.0f} MB more, two fetches of {FETCH_MB:.2g} MB of each of"
         f" {partitions} partitions and {ROOM_MB} MB",
     )
 
 
-def skipped(before: int, after: int) -> Claim:
-    """Cycles that could not be run are counted."""
+def cycles(published: int, skipped: int, due: float) -> Claim:
+    """Reports go on to be written; where they can't be, that is counted."""
     return Claim(
-        "skipped cycles are counted",
-        after > before,
-        f"{after - before:,} cycles skipped in the overload, {before:,} before",
+        "cycles go on, or are counted as skipped",
+        published >= 0.9 * due or skipped > 0,
+        f"{published:,} reports accepted of some {due:,.0f} due in the overload, {skipped:,} cycles skipped",
     )
 
 

@@ -31,6 +31,9 @@ from tests.soak.watch import Watcher
 PROBE_AFTER_S: Final = 10.0
 PROBE_EVERY_S: Final = 60.0
 SAY_EVERY_S: Final = 60.0
+HEADROOM: Final = 1.04
+"""The market has waves: asked for a little more, it makes at least what was asked for."""
+
 FROZEN_S: Final = 4.0
 
 
@@ -159,7 +162,9 @@ class Soak:
 async def soaked(args: argparse.Namespace) -> Soak:
     """A house, watched and supervised, from its first record to the last account of it."""
     symbols = symbols_of(args.symbols)
-    rate = await asyncio.to_thread(flow_rate, symbols, args.rate, args.seed)
+    rate = await asyncio.to_thread(
+        flow_rate, symbols, args.rate * HEADROOM, args.seed, args.flow_symbol_s
+    )
     say(f"{args.symbols} symbols, {rate:.0f} changes a second each: {args.rate:g} records/s")
     async with AsyncExitStack() as stack:
         found = await stack.enter_async_context(

@@ -32,7 +32,7 @@ async def test_everything_is_restarted_and_nothing_is_lost(
             *("--period-s", "1", "--seed", "11", "--plot", str(folder / "soak.svg")),
         ]
     )
-    args.broker = AT_ONCE
+    args.broker, args.flow_symbol_s = AT_ONCE, 60
     found = await run(args)
     assert found["well"], found["claims"]
     assert [one["component"] for one in found["restarts"]] == [

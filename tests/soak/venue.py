@@ -25,7 +25,9 @@ BASES: Final = (
 TRIED: Final = (60.0, 240.0)
 """Changes a second and symbol at which the venue's frames are counted."""
 
-TRIED_S: Final = 20
+SYMBOL_S: Final = 1800
+"""Seconds of record time that are tried, all symbols together: markets have waves of minutes."""
+
 LEAST: Final = 1.0
 START_S: Final = 30.0
 
@@ -41,24 +43,28 @@ def symbols_of(count: int) -> list[str]:
     return [f"{base}USDT" for base in BASES[:count]]
 
 
-def flow_rate(symbols: Sequence[str], records_per_s: float, seed: int) -> float:
+def flow_rate(
+    symbols: Sequence[str], records_per_s: float, seed: int, symbol_s: int = SYMBOL_S
+) -> float:
     """Changes a second and symbol at which a bridge writes about so many records a second.
 
     A frame is a record. Trades and quotes come with the flow, depth and candles on a grid of time,
     so two rates are tried, without sockets, and the line through them is followed.
     """
-    low, high = (_frames_per_s(symbols, rate, seed) for rate in TRIED)
+    seconds = max(1, symbol_s // len(symbols))
+    low, high = (frames_per_s(symbols, rate, seed, seconds) for rate in TRIED)
     per_change = (high - low) / (TRIED[1] - TRIED[0])
     return max(LEAST, TRIED[0] + (records_per_s - low) / per_change)
 
 
-def _frames_per_s(symbols: Sequence[str], rate: float, seed: int) -> float:
+def frames_per_s(symbols: Sequence[str], rate: float, seed: int, seconds: int) -> float:
+    """That a bridge subscribes to, of a market that nobody waits for."""
     exchange = Exchange(symbols, seed=seed, start_ms=START_MS, rate=rate)
     count = 0
-    for now_ms in range(START_MS + 100, START_MS + TRIED_S * 1000 + 1, 100):
+    for now_ms in range(START_MS + 100, START_MS + seconds * 1000 + 1, 100):
         for item in exchange.step(now_ms):
             count += isinstance(item, Message) and item.stream.partition("@")[2] in STREAMS
-    return count / TRIED_S
+    return count / seconds
 
 
 class Venue:

@@ -26,6 +26,7 @@ ENDS_S: Final = 3.0
 METRICS_S: Final = 3.0
 
 COUNTED: Final = {
+    "reports_published": "nt_reports_published_total",
     "cycles_skipped": "tapeline_cycles_skipped_total",
     "dead_letters": "tapeline_dead_letters_total",
     "records_skipped": "tapeline_records_skipped_total",

@@ -146,8 +146,9 @@ def test_memory_must_stay_below_a_bound_that_knows_nothing_of_the_lag() -> None:
     assert overloads.bounded(flat, before, OVER, after, 15).holds
     growing = [Resident(float(t), 1, float(t), 110.0 + t) for t in range(200)]
     assert not overloads.bounded(growing, before, OVER, after, 15).holds
-    assert overloads.skipped(3, 40).holds
-    assert not overloads.skipped(3, 3).holds
+    assert overloads.cycles(950, 0, 1000.0).holds
+    assert overloads.cycles(100, 30, 1000.0).holds
+    assert not overloads.cycles(100, 0, 1000.0).holds
 
 
 # --- pictures, alerts -----------------------------------------------------------------------------
