@@ -41,8 +41,19 @@ need() {
         tail -n 5 "$cache/go.log" >&2
         return 1
     }
-    # A program is called by its folder.
-    [ ! -e "$bin/cmd" ] || mv "$bin/cmd" "$bin/$1"
+}
+
+# Compose can't be installed by its name, as its go.mod excludes versions; as a tool of a module it can.
+need_compose() {
+    command -v docker-compose >/dev/null && return 0
+    command -v go >/dev/null || return 1
+    say "building docker-compose: some minutes" >&2
+    mkdir -p "$cache/compose"
+    (
+        cd "$cache/compose" && rm -f go.mod go.sum && go mod init compose \
+            && go get -tool "github.com/docker/compose/v2/cmd@$COMPOSE" \
+            && go build -ldflags '-s -w' -o "$bin/docker-compose" github.com/docker/compose/v2/cmd
+    ) >"$cache/go.log" 2>&1 || { tail -n 5 "$cache/go.log" >&2; return 1; }
 }
 
 kubernetes_schemas() {
@@ -108,7 +119,7 @@ fi
 compose=
 if docker compose version >/dev/null 2>&1; then
     compose="docker compose"
-elif need docker-compose "github.com/docker/compose/v2/cmd@$COMPOSE"; then
+elif need_compose; then
     compose=docker-compose
 fi
 if [ -n "$compose" ]; then
