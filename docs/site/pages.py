@@ -21,7 +21,7 @@ _SKIPPED: Final = {"node_modules", "build", "dist", "lib", "target", "data"}
 
 _FENCE: Final = re.compile(r"^ *(`{3,}|~{3,})[ ]*(\S*)")
 _COMMENT: Final = re.compile(r"^ *<!-- (.*?) -->$")
-_MARK: Final = re.compile(r"(run by|not run|exits with)(?: ([^:]*?))?: (.+)")
+_MARK: Final = re.compile(r"(run by|not run|exits with)(?: (.+?))?: (.+)")
 _HEADING: Final = re.compile(r"^(#{1,6}) +(.*?) *#*$")
 _ANCHOR: Final = re.compile(r"<[a-z]+ [^>]*\b(?:id|name)=\"([^\"]+)\"")
 _CODE: Final = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")

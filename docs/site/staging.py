@@ -94,6 +94,8 @@ class Staging:
         if parts.scheme or parts.netloc or not parts.path:
             return link.target
         there = posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(parts.path)))
+        if not (self.root / there).exists():
+            return link.target  # dead: to be found by whoever looks at the links
         if there not in self.places:
             # A file that is shown, or a folder of such.
             self.places[there] = f"{SOURCES}/{there}.md"

@@ -108,10 +108,15 @@ def terminal(one: House, store: RedisProcess, tmp_path: Path) -> Page:
     return Page(tmp_path, env, {"/var/lib/redis": str(store.folder), "=256": f"={PARTITIONS}"})
 
 
-def section(page: str, first: str) -> list[Block]:
-    """The block that begins with this command, to be run although a mark names this test."""
-    (found,) = (b for b in blocks(page) if b.commands[0].startswith(first))
-    return [Block(found.page, found.line, found.commands, ())]
+def section(page: str, first: str) -> Block:
+    """The block that begins with this command."""
+    (found,) = (block for block in blocks(page) if block.commands[0].startswith(first))
+    return found
+
+
+async def typed(terminal: Page, *commands: str) -> None:
+    """Run these, although a mark in the page names this test."""
+    assert await terminal.follow([Block(RECOVERY, 1, commands, ())]) == len(commands)
 
 
 def traded(tape: Tape, count: int) -> Tape:
@@ -122,7 +127,7 @@ def traded(tape: Tape, count: int) -> Tape:
 
 async def written(one: House, terminal: Page, count: int = 20) -> tuple[WorkerProcess, Tape]:
     """Topics, a worker, and its report of so many trades."""
-    await terminal.follow(section(RECOVERY, "tapeline topics apply"))
+    await typed(terminal, section(RECOVERY, "tapeline topics apply").commands[0])
     worker = await one.worker()
     await worker.ready()
     tape = traded(opened(), count)
@@ -172,14 +177,14 @@ async def test_a_redis_that_is_wiped_and_one_that_is_restored(
     worker, tape = await written(one, terminal)
     first = await token_above(one, 0, worker)
     # Between the page's second command and its third, the `cp`, somebody looks and waits.
-    save, info, copy = section(RECOVERY, "redis-cli BGSAVE")[0].commands
-    await terminal.follow([Block(RECOVERY, 1, (save, info), ())])
+    save, info, copy = section(RECOVERY, "redis-cli BGSAVE").commands
+    await typed(terminal, save, info)
 
     async def saved() -> bool:
         return "rdb_bgsave_in_progress:0" in store.call("INFO", "persistence")
 
     await eventually(saved, what="a background save")
-    await terminal.follow([Block(RECOVERY, 1, (copy,), ())])
+    await typed(terminal, copy)
     await key_command(store.url, "revoke", key["id"])
     assert await keys(store.url) == {"bot": False}
 
@@ -243,7 +248,7 @@ async def test_a_lost_changelog_costs_nothing_in_a_new_group(one: House, termina
     before = await published(one)
     assert await worker.stopped() == 0
     await one.delete_topic(changelog_of("tapeline"))
-    await terminal.follow(section(RECOVERY, "export NT_APP_ID"))
+    await typed(terminal, *section(RECOVERY, "export NT_APP_ID").commands)
     one.env["NT_APP_ID"] = terminal.env["NT_APP_ID"]
     async with one.redis() as client:
         await client.delete(f"report:{SYMBOL}")
@@ -254,21 +259,24 @@ async def test_a_lost_changelog_costs_nothing_in_a_new_group(one: House, termina
 
 
 async def test_a_kafka_that_is_lost_wholly(one: House, terminal: Page) -> None:
-    """Until the epoch is raised nothing is written, and the log says why."""
+    """Until the epoch is raised nothing is written, and the log says why; who comes too late with it
+    gives the workers a new group as well.
+    """
     worker, _ = await written(one, terminal, count=60)
     before = await published(one)
     assert await worker.stopped() == 0
     await one.delete_topic(TOPIC)
     await one.delete_topic(changelog_of("tapeline"))
-    apply, incr = section(RECOVERY, "tapeline topics apply")[0].commands
-    await terminal.follow([Block(RECOVERY, 1, (apply,), ())])
+    apply, incr = section(RECOVERY, "tapeline topics apply").commands
+    await typed(terminal, apply)
     tape = traded(opened(5_000_000), 10)
     await one.write_tape(tape.records)
     worker = await one.worker()
     await worker.says("publisher.stale_data")
     assert await worker.stopped() == 0
     assert (await published(one))["source"] == before["source"]
-    await terminal.follow([Block(RECOVERY, 1, (incr,), ())])
+    await typed(terminal, incr, *section(RECOVERY, "export NT_APP_ID").commands)
+    one.env["NT_APP_ID"] = terminal.env["NT_APP_ID"]
     async with one.redis() as client:
         worker = await one.worker()
         report = await report_at(client, len(tape.records) - 1, worker=worker)
@@ -281,7 +289,7 @@ async def test_topics_with_more_partitions(one: House, terminal: Page, broker: L
     worker, _ = await written(one, terminal, count=60)
     before = await published(one)
     assert await worker.stopped() == 0
-    await terminal.follow(section(PRODUCTION, "export NT_EVENTS_TOPIC"))
+    await typed(terminal, *section(PRODUCTION, "export NT_EVENTS_TOPIC").commands)
     names = ("NT_EVENTS_TOPIC", "NT_MERGED_TOPIC", "NT_APP_ID", "NT_PARTITIONS")
     one.env |= {name: terminal.env[name] for name in names}
     async with admin_of(broker.url) as admin:

@@ -163,5 +163,10 @@ def test_a_command_is_known_by_its_words(command: str, words: list[str]) -> None
     assert words_of(command) == words
 
 
+def test_a_mark_may_be_of_a_command_with_an_address() -> None:
+    text = "<!-- not run curl http://127.0.0.1:1: nobody is there -->\n```sh\ncurl http://127.0.0.1:1/x\n```"
+    assert block(text).marks_of("curl http://127.0.0.1:1/x", "not run") == ["nobody is there"]
+
+
 def test_a_mark_is_of_the_block_right_behind_it() -> None:
     assert block(f"<!-- not run: it is only shown -->\n\nA sentence.\n\n{FENCE}").marks == ()
