@@ -25,7 +25,11 @@ from tapeline.stack.processes import ChildProcess
 from tests.support import commands
 
 ROOT = commands.ROOT
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"{p.relative_to(ROOT)}" for p in (ROOT / "docs").rglob("*.md")),
+]
 
 WAIT_S = 30.0
 
