@@ -34,7 +34,9 @@ class Pace:
         self._record_s = 0.0
 
     def took(self, records: int, seconds: float) -> None:
-        """So many records, at least one, took so much processor time."""
+        """So many records took so much processor time."""
+        if not records:
+            return
         weight = min(1.0, records / WEIGHTY)
         self._record_s += (seconds / records - self._record_s) * weight
         if self._record_s * RECORDS_MAX <= BATCH_SECONDS:

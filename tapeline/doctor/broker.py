@@ -61,7 +61,7 @@ async def look_at_broker(settings: Settings) -> Finding:
     finally:
         await client.close()
     apis = {key: most for key, _, most, *_ in answer.api_versions}
-    found = f"{brokers} brokers, {len(apis)} kinds of requests, Fetch up to v{apis.get(_FETCH, 0)}"
+    found = f"{brokers} broker{'s' * (brokers != 1)}, {len(apis)} kinds of requests, Fetch up to v{apis.get(_FETCH, 0)}"
     lacking = [name for key, name in NEEDED.items() if key not in apis]
     if lacking:
         return fail(

@@ -26,8 +26,8 @@ pytestmark = [
 ]
 
 SUFFIX, CHANGED = "nt", "changed"
-PAUSE_S = 0.1
-LISTEN_S = "6s"
+PAUSE_S = 0.2
+LISTEN_S = "10s"
 VWAP = "examples.calculator_vwap:Vwap"
 
 
