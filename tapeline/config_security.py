@@ -176,7 +176,9 @@ def secured(settings: Settings) -> Settings:
     for field, url in given.items():
         password = getattr(settings, field.replace("url", "password")).get_secret_value()
         made[field] = _with_files(_with_password(field, url, password), files)
-    every = {n: str(getattr(settings, n)) for n in type(settings).model_fields if n.endswith("_url")}
+    every = {
+        n: str(getattr(settings, n)) for n in type(settings).model_fields if n.endswith("_url")
+    }
     for url in {**every, **made}.values():
         remember_url(url)
     remember(settings.kafka_password.get_secret_value())
