@@ -47,7 +47,8 @@ def _run(work: Callable[[KeyStore], Awaitable[_T]]) -> _T:
                 async with asyncio.timeout(TIMEOUT_S):
                     return await work(store)
             except (RedisError, OSError, TimeoutError) as error:
-                raise StoreUnavailable(f"Redis did not answer: {error!r}") from None
+                reason = str(error) or type(error).__name__  # repr() of redis-py's tells neither
+                raise StoreUnavailable(f"Redis did not answer: {reason}") from None
 
     return asyncio.run(run())
 

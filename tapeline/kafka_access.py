@@ -119,10 +119,13 @@ class KafkaAccess:
             return f"{said}; see NT_KAFKA_CA_FILE"
         if "Authentication" in said:
             return f"{said}; see NT_KAFKA_USERNAME, NT_KAFKA_PASSWORD and NT_KAFKA_SASL_MECHANISM"
-        if "ConnectionError" in said or "closed" in said or "no answer" in said:
+        if any(word in said for word in _NOT_OUR_LANGUAGE):
             return f"{said}; NT_KAFKA_SECURITY_PROTOCOL is {self.protocol}: is the listener?"
         return said
 
+
+_NOT_OUR_LANGUAGE: Final = ("closed", "no answer", "ConnectionReset", "reset by", "SSL", "EOF")
+"""What a listener of another protocol makes of us, or we of it."""
 
 Where = KafkaAccess | Settings | str
 """What says where Kafka is; a string is a ``KAFKA_URL``."""

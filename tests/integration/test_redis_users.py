@@ -110,7 +110,7 @@ async def test_a_user_may_not_do_another_s_work(
 
 
 DO = {
-    "tapeline-worker": ("SET report:A x", "GET nt:node:n", "PUBLISH report:A x", "INCR nt:topic:epoch:t"),
+    "tapeline-worker": ("SET report:A x", "GET nt:node:n", "PUBLISH report:A x", "INCRBY nt:topic:epoch:t 1"),
     "tapeline-bridge": ("GET feed:writer:v:A", "SET nt:bridge:b x", "XADD nt:feed:minutes:v:A * a b"),
     "tapeline-reader": ("GET report:A", "GET nt:bridge:b", "PTTL report:A"),
     "tapeline-keys": ("HGETALL nt:keys", "XADD nt:queries:id * a b"),

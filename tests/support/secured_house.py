@@ -105,8 +105,8 @@ class SecuredHouse(House):
         found = dict(env)
         for name in names:
             path = self.folder / f"{name}-{secrets.token_hex(4)}"
-            path.write_text(f"{found.pop(name)}\n")
-            found[f"{name}_FILE"] = str(path)
+            path.write_text(f"{found[name]}\n")
+            found[f"{name}_FILE"], found[name] = str(path), ""
         return found
 
     def env(self, role: str) -> dict[str, str]:
