@@ -120,14 +120,14 @@ def needs_of(names: Iterable[str]) -> dict[str, set[str]]:
     ours = project()
     asked = [*ours["dependencies"], *ours["optional-dependencies"]["mcp"]]
     found: dict[str, set[str]] = {
-        "": {canonicalize_name(Requirement(text).name) for text in asked} & among
+        "": {str(canonicalize_name(Requirement(text).name)) for text in asked} & among
     }
     for name in among:
         try:
             told = requires(name) or ()
         except PackageNotFoundError:
             told = ()
-        found[name] = {canonicalize_name(Requirement(text).name) for text in told} & among
+        found[name] = {str(canonicalize_name(Requirement(text).name)) for text in told} & among
     return found
 
 
