@@ -33,7 +33,7 @@ def tally(**per_symbol: Any) -> Tally:
 
 def test_the_load_is_that_of_seconds_with_a_feed() -> None:
     found = tally()
-    found.per_second.update({second: 3 for second in range(200, 300)})  # frozen, for the account
+    found.per_second.update(dict.fromkeys(range(200, 300), 3))  # frozen, for the account
     assert load(found, 500, 0.95, 100_000, 100.0).holds
     del found.per_second[150]
     assert load(found, 500, 0.95, 100_000, 100.0).holds
