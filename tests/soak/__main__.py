@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import mix
 from tests.soak.alarms import RULES
-from tests.soak.house import PARTITIONS
+from tests.soak.house import PARTITIONS, SHORT_SEGMENTS
 from tests.soak.venue import BASES, SYMBOL_S
 
 WARM_UP_MINUTES = 30.0
@@ -85,7 +85,7 @@ def _common(options: argparse.ArgumentParser) -> None:
     options.add_argument("--plot", default="", help="an SVG file to write")
     options.add_argument("--keep", default="", help="a folder for logs and figures")
     options.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    options.set_defaults(broker={})
+    options.set_defaults(broker=SHORT_SEGMENTS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

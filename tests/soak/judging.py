@@ -40,7 +40,7 @@ def claims(soak: Soak) -> list[Claim]:
     args, seen, hand, tally = soak.args, soak.watcher.seen, soak.hand, soak.tally
     outages = [one for one in hand.done if one.turn.component == "bridge"]
     return [
-        load(tally, args.rate, args.rate_within),
+        load(tally, args.rate, args.rate_within, soak.began_ms, soak.frozen_s),
         order(tally, soak.ledger),
         reports(tally, len(soak.probes)),
         audit(len(soak.house.symbols), soak.audits),
@@ -54,9 +54,10 @@ def claims(soak: Soak) -> list[Claim]:
     ]
 
 
-def load(tally: Tally, rate: float, within: float) -> Claim:
-    """Records a second while the feed was there."""
-    seconds = sorted(tally.per_second)[1:-1]
+def load(tally: Tally, rate: float, within: float, began_ms: int, frozen_s: float) -> Claim:
+    """Records a second while the feed was there, until the market was stopped."""
+    first_s, end_s = began_ms // 1000 + 1, int(began_ms / 1000 + frozen_s)
+    seconds = [second for second in tally.per_second if first_s <= second < end_s]
     mean = fmean(tally.per_second[second] for second in seconds) if seconds else 0.0
     away = sum(last - first + 1 for first, last in silences(tally.per_second))
     return Claim(

@@ -24,7 +24,8 @@ def soak_picture(soak: Soak, found: dict[str, Any]) -> str:
     """Rate, lag, age and memory over the whole run."""
     args, seen, tally = soak.args, soak.watcher.seen, soak.tally
     began_s = soak.began_ms / 1000
-    seconds = seen.ages[-1].at_s if seen.ages else 1.0
+    # What follows is the account of it, in which the market stands still.
+    seconds = soak.frozen_s
     rate = [(second - began_s, float(count)) for second, count in sorted(tally.per_second.items())]
     rate = [point for point in rate if 0 <= point[0] <= seconds]
     lag = [(one.at_s, float(max(1, one.records))) for one in seen.lags]
@@ -59,6 +60,10 @@ def soak_picture(soak: Soak, found: dict[str, Any]) -> str:
                     log=True,
                 ),
                 Panel("Resident memory, MB", memory_lines(seen.memory)),
+                Panel(
+                    "Resident memory of the broker, MB",
+                    [Line("kafka", resident(seen.memory["kafka"]))],
+                ),
             ],
         )
     )
@@ -133,5 +138,5 @@ def ages(seen: Iterable[Age]) -> list[tuple[float, float]]:
 
 def memory_lines(memory: dict[str, list[Resident]]) -> list[Line]:
     """One a process of the house."""
-    names = [name for name in memory if name != "venue"]
+    names = [name for name in memory if name not in ("venue", "kafka")]
     return [Line(name, resident(memory[name])) for name in names]

@@ -170,7 +170,9 @@ def _panel(parts: list[str], picture: Picture, panel: Panel, top: float) -> None
         colour = _kind_colour(picture, mark.kind)
         dash = "" if mark.hard else " stroke-dasharray='3 3'"
         parts.append(_upright(_x(picture, mark.at_s), top, bottom, colour, dash))
-    values = [value for line in panel.lines for _, value in line.points]
+    values = [
+        value for line in panel.lines for at_s, value in line.points if at_s <= picture.seconds
+    ]
     most = max([*values, panel.least + 1e-9])
     ticks = decades(panel.least, most) if panel.log else steps(panel.least, most)
     low, high = ticks[0], max(ticks[-1], most)
@@ -200,6 +202,8 @@ def _path(picture: Picture, line: Line, height: object, colour: str) -> list[str
     runs: list[list[str]] = []
     before: float | None = None
     for at_s, value in line.points:
+        if at_s > picture.seconds:
+            break
         if before is None or at_s - before > line.pause_s:
             runs.append([])
         runs[-1].append(f"{_x(picture, at_s):.1f},{height(value):.1f}")

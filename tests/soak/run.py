@@ -43,6 +43,8 @@ class Soak:
 
     Attributes:
         warm_s, ended_s: Of the run: when the restarts began, and were over.
+        quiet_s: How long alerts took to fall silent.
+        frozen_s: When the market was stopped.
         probes: Reports that were read on the way.
         firing: Alerts that fire at the end; None where nobody could say.
         ledger: What the venue says it has made.
@@ -59,6 +61,7 @@ class Soak:
     warm_s: float = 0.0
     ended_s: float = 0.0
     quiet_s: float = 0.0
+    frozen_s: float = 0.0
     probes: list[Probe] = field(default_factory=list)
     firing: list[str] | None = None
     ledger: list[str] = field(default_factory=list)
@@ -148,6 +151,7 @@ class Soak:
         venue = self.house.venue
         assert venue is not None
         await self.probe()
+        self.frozen_s = self.house.now_s
         await venue.freeze()
         await asyncio.sleep(FROZEN_S)
         state = await venue.state()

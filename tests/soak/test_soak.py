@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tapeline.stack.kafka_jars import unavailable
@@ -48,6 +50,9 @@ async def test_everything_is_restarted_and_nothing_is_lost(
 
 
 @pytest.mark.slow(limit_s=150)
+@pytest.mark.skipif(
+    "NT_TEST_OVERLOAD" not in os.environ, reason="NT_TEST_OVERLOAD is not set: it takes a minute"
+)
 async def test_more_than_a_worker_can_take(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("overload")
     args = overload_options().parse_args(

@@ -33,11 +33,12 @@ def tally(**per_symbol: Any) -> Tally:
 
 def test_the_load_is_that_of_seconds_with_a_feed() -> None:
     found = tally()
-    assert load(found, 500, 0.95).holds
+    found.per_second.update(dict.fromkeys(range(200, 300), 3))  # frozen, for the account
+    assert load(found, 500, 0.95, 100_000, 100.0).holds
     del found.per_second[150]
-    assert load(found, 500, 0.95).holds
-    assert "none at all in 1 s" in load(found, 500, 0.95).told
-    assert not load(found, 530, 0.95).holds
+    assert load(found, 500, 0.95, 100_000, 100.0).holds
+    assert "none at all in 1 s" in load(found, 500, 0.95, 100_000, 100.0).told
+    assert not load(found, 530, 0.95, 100_000, 100.0).holds
 
 
 def test_disorder_and_the_venues_account_fail_the_order() -> None:
