@@ -42,7 +42,7 @@ def named(page: str) -> Iterator[list[str]]:
     for code in [*re.findall(r"`([^`\n]+)`", text), *console(page)]:
         match = re.match(r"(?:\.venv/bin/)?tapeline ([a-z].*)", code)
         if match:
-            first, *rest = match[1].rstrip("& ").split()
+            first, *rest = match[1].partition(" | ")[0].rstrip("& ").split()
             yield [first, *rest]
 
 
