@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.kafka,
     pytest.mark.redis,
-    pytest.mark.slow(limit_s=500),
+    pytest.mark.slow(limit_s=240),
 ]
 
 FIELDS = {"timestamp", "level", "logger", "event", "component", "node_id"}
@@ -176,6 +176,20 @@ def check(process: Process, node_id: str) -> None:
     assert "setting.unknown" in {one["event"] for one in events}
 
 
+async def nothing_is_traced(one: Installation) -> None:
+    """As long as nobody asks for it: no header, no id, no key."""
+    async with one.redis() as redis:
+
+        async def there() -> bool:
+            return bool(await redis.exists("report:BTCUSDT"))
+
+        await eventually(there, 40.0, "a report")
+        assert await redis.keys("*trace*") == []
+    records = await one.read(one.topic)
+    assert records
+    assert [r for r in records if r.headers or b"trace_id" in (r.value or b"")] == []
+
+
 async def test_every_line_is_one_through_outages_of_everything(
     background: BackgroundLoop, broker: LocalKafka, store: RedisProcess
 ) -> None:
@@ -191,6 +205,7 @@ async def test_every_line_is_one_through_outages_of_everything(
         assert acquired["symbol"] == "BTCUSDT"
         assert "lag_ms" in acquired
         await serve.says("serve.starting")
+        await nothing_is_traced(one)
 
         marks = {name: len(each.lines) for name, each in house.items()}
         command = await start(*("loglevel", "DEBUG", "--for", "60s", "--json"), REDIS_URL=store.url)

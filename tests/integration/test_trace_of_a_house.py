@@ -10,7 +10,7 @@ import pytest
 from streams.events import decode
 from tapeline.traceparent import parse
 from tests.support.house import House, house
-from tests.support.worker import eventually, total
+from tests.support.worker import WorkerProcess, eventually, total
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
 
@@ -98,7 +98,10 @@ def check(spans: list[Seen]) -> None:
 
 
 async def test_one_trace_from_the_frame_to_the_answers(kafka_url: str, redis_url: str) -> None:
-    """Every link a child of the one before; the record names the trace, and so do log lines."""
+    """Every link a child of the one before; the record names the trace, and so do log lines.
+
+    And when the collector is away reports go on, and each process ends as ever.
+    """
     with collector() as collected:
         async with house(kafka_url, redis_url, ["BTCUSDT"]) as home:
             home.one.env |= {
@@ -107,7 +110,7 @@ async def test_one_trace_from_the_frame_to_the_answers(kafka_url: str, redis_url
                 "NT_LOG_LEVEL": "DEBUG",
             }
             await home.serve()
-            await home.bridge()
+            bridge = await home.bridge()
             worker = await home.worker()
             asking = [asyncio.create_task(ask(home)) for ask in (ask_http, ask_socket, ask_mcp)]
             try:
@@ -147,53 +150,26 @@ async def test_one_trace_from_the_frame_to_the_answers(kafka_url: str, redis_url
             answers = [one for one in said if one["event"] == "report.answered"]
             assert trace_id in {one["trace_id"] for one in answers}
             assert total(await worker.metrics(), "tapeline_trace_spans_total") > 0
-
-
-async def test_a_collector_that_is_away_is_no_one_s_trouble(kafka_url: str, redis_url: str) -> None:
-    """Reports go on, spans are counted as failed, each process ends as ever."""
-    with collector() as collected:
-        collected.status = 400
-        async with house(kafka_url, redis_url, ["BTCUSDT"]) as home:
-            home.one.env |= {
-                "NT_OTLP_ENDPOINT": collected.url,
-                "NT_TRACE_SAMPLE_RATIO": "1",
-            }
-            await home.serve()
-            bridge = await home.bridge()
-            worker = await home.worker()
-
-            async def refused() -> bool:
-                found = await worker.metrics()
-                return bool(found.get("tapeline_trace_spans_total{outcome=failed}"))
-
-            await eventually(refused, 40.0, "spans that are refused")
-            collected.hold.clear()  # and from here on it does not even answer
-            before = await home.ask("/get_report?symbol=BTCUSDT")
-
-            async def newer() -> bool:
-                found = await home.ask("/get_report?symbol=BTCUSDT")
-                return bool(found[1]["seq"] >= before[1]["seq"] + 10)
-
-            await eventually(newer, 20.0, "reports that go on")
+            await goes_on_without(collected, home, worker)
             assert await worker.stopped() == 0
             assert await bridge.stop(grace_s=15) == 0
             collected.hold.set()
 
 
-async def test_nothing_is_traced_by_default(kafka_url: str, redis_url: str) -> None:
-    """No header, no id, no key, no metric."""
-    async with house(kafka_url, redis_url, ["BTCUSDT"]) as home:
-        await home.bridge()
-        worker = await home.worker()
+async def goes_on_without(collected: Collector, home: House, worker: WorkerProcess) -> None:
+    """The collector refuses spans, then does not even answer: counted, and nobody's trouble."""
+    collected.status = 400
 
-        async def some() -> bool:
-            async with home.one.redis() as redis:
-                return bool(await redis.exists("report:BTCUSDT"))
+    async def refused() -> bool:
+        found = await worker.metrics()
+        return bool(found.get("tapeline_trace_spans_total{outcome=failed}"))
 
-        await eventually(some, 40.0, "a report")
-        records = await home.one.read(home.one.topic)
-        assert len(records) > 3
-        assert [r for r in records if r.headers or b"trace_id" in r.value] == []
-        async with home.one.redis() as redis:
-            assert await redis.keys("*trace*") == []
-        assert total(await worker.metrics(), "tapeline_trace_spans_total") == 0
+    await eventually(refused, 40.0, "spans that are refused")
+    collected.hold.clear()
+    _, before = await home.ask("/get_report?symbol=BTCUSDT")
+
+    async def newer() -> bool:
+        _, report = await home.ask("/get_report?symbol=BTCUSDT")
+        return bool(report["seq"] >= before["seq"] + 10)
+
+    await eventually(newer, 20.0, "reports that go on")
