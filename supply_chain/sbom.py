@@ -118,17 +118,19 @@ def needs_of(names: Iterable[str]) -> dict[str, set[str]]:
     """What each requires, by its own metadata; extras that the lock was made with included."""
     among = set(names)
     ours = project()
-    asked = [*ours["dependencies"], *ours["optional-dependencies"]["mcp"]]
-    found: dict[str, set[str]] = {
-        "": {str(canonicalize_name(Requirement(text).name)) for text in asked} & among
-    }
+    extras = (text for name in ("mcp", "otel") for text in ours["optional-dependencies"][name])
+    found = {"": among & _names([*ours["dependencies"], *extras])}
     for name in among:
         try:
             told = requires(name) or ()
         except PackageNotFoundError:
             told = ()
-        found[name] = {str(canonicalize_name(Requirement(text).name)) for text in told} & among
+        found[name] = among & _names(told)
     return found
+
+
+def _names(requirements: Iterable[str]) -> set[str]:
+    return {str(canonicalize_name(Requirement(text).name)) for text in requirements}
 
 
 def rendered(document: Mapping[str, Any]) -> str:

@@ -228,7 +228,7 @@ async def test_room_is_waited_for(broker: FakeBroker) -> None:
 
 async def test_batches_of_the_real_producer_never_expire() -> None:
     """By an attribute that is not public: this test is what notices when it moves."""
-    producer = _producer(["127.0.0.1:1"], "c", idempotent=True)
+    producer = _producer(KafkaAccess(("127.0.0.1:1",)), "c", idempotent=True)
     try:
         accumulator = producer._message_accumulator
         batch = accumulator._append_batch(producer.create_batch(), object())
