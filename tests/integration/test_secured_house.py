@@ -326,7 +326,7 @@ def test_every_setting_that_can_hold_a_secret_is_planted() -> None:
     could = {
         variable_name(name)
         for name, info in Settings.model_fields.items()
-        if info.annotation is SecretStr or name.endswith(("_url", "_key_file"))
+        if info.annotation is SecretStr or name.endswith(("_url", "_key_file", "_endpoint"))
     }
     assert could == PLANTED
 
@@ -336,7 +336,7 @@ PLANTED = {
     "REDIS_URL", "REDIS_READER_URL", "NT_REDIS_PASSWORD", "NT_REDIS_READER_PASSWORD",
     "NT_KAFKA_PASSWORD", "NT_KAFKA_KEY_FILE", "NT_REDIS_KEY_FILE",
     "NT_BINANCE_STREAM_URL", "NT_BINANCE_REST_URL", "NT_COINBASE_STREAM_URL",
-    "NT_COINBASE_REST_URL", "NT_KRAKEN_STREAM_URL",
+    "NT_COINBASE_REST_URL", "NT_KRAKEN_STREAM_URL", "NT_OTLP_ENDPOINT",
 }  # fmt: skip
 
 
@@ -359,6 +359,8 @@ async def test_no_secret_gets_out(house: SecuredHouse, redis_server: RedisProces
         "NT_COINBASE_REST_URL": with_user("https://c", planted["other"]),
         "NT_KRAKEN_STREAM_URL": with_user("wss://k", planted["other"]),
         "NT_RECORD_DIR": str(house.folder / "recorded"),
+        "NT_OTLP_ENDPOINT": with_user("http://127.0.0.1:1", planted["other"]),
+        "NT_TRACE_SAMPLE_RATIO": "0.1",
     }
     files = {
         f"NT_{service}_{part}_FILE": str(path)
