@@ -50,7 +50,7 @@ def unready(host: str, port: int) -> str:
         answer = connection.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:
-        return f"no answer from {host}:{port}: {error or type(error).__name__}"
+        return f"no answer from {host}:{port}: {str(error) or type(error).__name__}"
     finally:
         connection.close()
     if answer.status == http.client.OK:
