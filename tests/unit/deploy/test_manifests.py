@@ -30,9 +30,6 @@ K8S = DEPLOY / "k8s"
 KNOWN = {variable_name(name): name for name in Settings.model_fields}
 DEFAULTS = {name: Settings.model_fields[setting].default for name, setting in KNOWN.items()}
 
-COMING = {"NT_REPORT_SUFFIX"}
-"""Settings of a part that is built beside this one."""
-
 ENOUGH = {
     "KAFKA_URL": "kafka://k:9092",
     "REDIS_URL": "redis://r:6379/0",
@@ -134,7 +131,7 @@ def everything() -> list[Started]:
 
 @pytest.mark.parametrize("started", everything(), ids=lambda one: one.where)
 def test_its_variables_are_settings_and_their_values_are_taken(started: Started) -> None:
-    unknown = started.environ.keys() - KNOWN.keys() - COMING
+    unknown = started.environ.keys() - KNOWN.keys()
     assert {name for name in unknown if not name.startswith("PYTHON")} == set()
     given = {**ENOUGH, **{k: v for k, v in started.environ.items() if k in KNOWN}}
     load_settings(given)
@@ -183,7 +180,7 @@ def test_generated_and_overlaid_settings_are_settings() -> None:
             for literal in one.get("literals", ())
         ]
         values = {name: value for name, _, value in generated}
-        assert values.keys() <= KNOWN.keys() | COMING, path
+        assert values.keys() <= KNOWN.keys(), path
         load_settings({**ENOUGH, **{k: v for k, v in values.items() if k in KNOWN}})
 
 
