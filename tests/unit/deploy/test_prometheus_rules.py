@@ -80,7 +80,7 @@ def test_recorded_series_are_named_by_level_metric_and_operation() -> None:
     for name in RECORDED:
         level, metric, operation = name.split(":")
         assert level in {"cluster", "instance", "partition", "reason", "symbol", "venue"}
-        assert re.fullmatch(r"(sum|max|p95_2m|(max_|ratio_)?rate[25]m)", operation)
+        assert re.fullmatch(r"(sum|max|p50_2m|p95_2m|(max_|ratio_)?rate[25]m)", operation)
         assert metric.removesuffix("_records").removesuffix("_seconds") in {
             "tapeline_lag", "tapeline_publish_failures",
         } or metric in metrics, name  # fmt: skip
