@@ -57,7 +57,7 @@ async def test_more_than_a_worker_can_take(tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("overload")
     args = overload_options().parse_args(
         [
-            *("--seconds", "8", "--factor", "3", "--burn-us", "400", "--symbols", "3"),
+            *("--seconds", "14", "--factor", "3", "--burn-us", "400", "--symbols", "3"),
             *(
                 "--baseline-s",
                 "3",
