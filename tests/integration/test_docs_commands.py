@@ -90,6 +90,7 @@ async def test_the_commands_of_the_pages_do_what_they_say(
     room = asyncio.Semaphore(AT_ONCE)
     async with house(kafka_url, redis_url) as system:
         env, written = await running(system)
+        await system.one.delete_order_topics()
 
         async def follow(page: str, of_page: list[Block]) -> int:
             async with room:
@@ -105,6 +106,7 @@ async def test_the_commands_of_the_pages_do_what_they_say(
         ended = await asyncio.gather(
             *(follow(*item) for item in asked.items()), return_exceptions=True
         )
+        await system.one.delete_order_topics()
     wrong = [str(error) for error in ended if isinstance(error, BaseException)]
     assert not wrong, "\n\n".join(wrong)
     assert sum(count for count in ended if isinstance(count, int)) > 20

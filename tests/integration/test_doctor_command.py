@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.e2e]
 
 GROUPS = {"python", "packages", "settings", "ports", "files", "memory", "disk", "broker", "topics",
           "redis", "clock", "venues"}  # fmt: skip
+EIGHT = {"NT_PARTITIONS": "8"}
+"""As with all who make the topics of orders on the broker that tests share: they have no other names."""
 
 
 async def doctor(*options: str, status: int, **variables: str) -> tuple[dict[str, Any], str]:
@@ -81,7 +83,7 @@ async def test_with_nothing_running_it_says_what_is_missing() -> None:
 async def test_a_house_that_is_well(kafka_url: str, redis_url: str) -> None:
     """Warnings are allowed; what is asked for by name alone is looked at."""
     one = Installation(kafka_url, redis_url)
-    env = one.environment(**ports()) | {
+    env = one.environment(**ports(), **EIGHT) | {
         f"NT_{kind.upper()}_TOPIC": f"{one.name}.{kind}"
         for kind in ("merged", "telemetry", "routing", "commands")
     }
@@ -105,7 +107,7 @@ async def test_a_house_that_is_well(kafka_url: str, redis_url: str) -> None:
 async def test_topics_that_are_not_as_planned(kafka_url: str) -> None:
     """Another number of partitions fails, another retention is warned of."""
     one = Installation(kafka_url)
-    env = one.environment(REDIS_URL="") | {
+    env = one.environment(REDIS_URL="", **EIGHT) | {
         f"NT_{kind.upper()}_TOPIC": f"{one.name}.{kind}"
         for kind in ("merged", "telemetry", "routing", "commands")
     }
@@ -135,7 +137,7 @@ async def test_topics_that_are_not_as_planned(kafka_url: str) -> None:
         await admin.create_topics([NewTopic(one.topic, 3, 1)])
         await topics._until_known(admin, {one.topic})
     found = await topics_are(Status.FAIL)
-    assert f"{one.topic} has 3 partitions, planned are 4" in found.found
+    assert f"{one.topic} has 3 partitions, planned are 8" in found.found
     assert "NT_PARTITIONS" in found.fix
     results = await looked()
     assert results["broker"].finding.status is Status.OK, results["broker"]

@@ -76,8 +76,8 @@ class SecuredHouse(House):
         sim: SimulatedExchange,
         folder: Path,
     ) -> None:
-        super().__init__(one, http)
-        self.locks, self.kafka, self.door, self.sim, self.folder = locks, kafka, door, sim, folder
+        super().__init__(one, sim, http)
+        self.locks, self.kafka, self.door, self.folder = locks, kafka, door, folder
 
     def of_kafka(self, role: str) -> dict[str, str]:
         """Settings of a role towards Kafka."""

@@ -310,6 +310,14 @@ class Installation:
 
             await eventually(gone, what=f"deletion of {name}")
 
+    async def delete_order_topics(self) -> None:
+        """They have no other names: what a shared broker has of them may have other partitions."""
+        async with admin_of(self.kafka_url) as admin:
+            there = await topics.partition_counts(admin)
+        for name in sorted(there):
+            if name.startswith("orders."):
+                await self.delete_topic(name)
+
     async def recreate_topic(self) -> None:
         """Delete the events topic and create it again; the broker may need some tries."""
         await self.delete_topic(self.topic)

@@ -10,6 +10,7 @@ import pytest
 
 from agents.assignment import Assignments
 from agents.shards import Assigned
+from tapeline.config import load_settings
 
 
 class Restoring(Assignments):
@@ -39,7 +40,7 @@ class Restoring(Assignments):
         super().__init__(
             app,  # type: ignore[arg-type]
             SimpleNamespace(data=SimpleNamespace(data={})),
-            SimpleNamespace(kafka_url="kafka://h:1", events_topic="t"),  # type: ignore[arg-type]
+            load_settings({"KAFKA_URL": "kafka://h:1", "NT_EVENTS_TOPIC": "t"}),
             shards,  # type: ignore[arg-type]
             SimpleNamespace(partitions=set),  # type: ignore[arg-type]
             ownership,  # type: ignore[arg-type]
