@@ -430,7 +430,10 @@ class ModelScripts(Scripts):
             raise reply
         return reply
 
-    async def _run_many(self, calls: Sequence[Call]) -> list[Any]:
+    async def _run_many(
+        self, calls: Sequence[Call], traces: Sequence[tuple[str, str]] = ()
+    ) -> list[Any]:
+        assert not traces, "no record is sampled here"
         if not calls:
             return []
         self._asking(calls)

@@ -33,6 +33,7 @@ SETTINGS: Final = SimpleNamespace(
     enable_kv_reports=True,
     enable_streams=False,
     redis_cluster_keys=False,
+    report_suffix="",
     redis_url="",
     lease_ttl_ms=2000,
     report_ttl_ms=300_000,
