@@ -30,18 +30,10 @@ FLOW_RECORDS: Final = 60
 """Most that one poll of the group's flow brings of a partition: it takes a while to catch up."""
 
 SETTINGS: Final = SimpleNamespace(
-    enable_kv_reports=True,
-    enable_streams=False,
-    redis_cluster_keys=False,
-    report_suffix="",
-    redis_url="",
-    lease_ttl_ms=2000,
-    report_ttl_ms=300_000,
-    tick_period_ms=500,
-    node_weight=1.0,
-    report_period_ms=250,
-    min_hold_ms=2000,
-)
+    enable_kv_reports=True, enable_streams=False, redis_cluster_keys=False, report_suffix="",
+    redis_url="", lease_ttl_ms=2000, report_ttl_ms=300_000, tick_period_ms=500, node_weight=1.0,
+    report_period_ms=250, min_hold_ms=2000,
+)  # fmt: skip
 
 RUNNING: ContextVar[Process] = ContextVar("running")
 """The process whose code runs: what the product makes for itself finds its model by it."""
