@@ -16,13 +16,12 @@ import redis
 
 from docs.site.pages import Block, blocks
 from streams.topics import admin_of, changelog_of, partition_counts
-from tapeline.stack import kafka_jars
 from tapeline.stack.kafka_local import LocalKafka
 from tests.support import commands
 from tests.support.background import BackgroundLoop
 from tests.support.doc_commands import Page, programs
 from tests.support.redis_process import RedisProcess, redis_binary, valkey_binary
-from tests.support.servers import running
+from tests.support.servers import own_kafka
 from tests.support.tape import Tape, opened
 from tests.support.worker import (
     SYMBOL,
@@ -57,14 +56,8 @@ class House(Installation):
 def broker(
     background: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalKafka]:
-    reason = kafka_jars.unavailable()
-    if reason:
-        pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("kafka")
-    kafka = LocalKafka(folder, settings={"group.initial.rebalance.delay.ms": "0"})
-    with running(background, kafka):
+    with own_kafka(background, tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -19,14 +19,13 @@ import pytest
 from streams import topics
 from streams.simulator import SimulatedExchange
 from tapeline.logging import TRANSITIONS
-from tapeline.stack import kafka_jars
 from tapeline.stack.kafka_local import LocalKafka
 from tapeline.stack.ports import free_port
 from tapeline.stack.programs import COMMANDS
 from tests.support.background import BackgroundLoop
 from tests.support.commands import environment, start
 from tests.support.redis_process import RedisProcess, running_server
-from tests.support.servers import running
+from tests.support.servers import own_kafka
 from tests.support.worker import Installation, eventually
 
 pytestmark = [
@@ -111,13 +110,7 @@ def broker(
     background: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalKafka]:
     """A Kafka of this module's own, to be killed."""
-    reason = kafka_jars.unavailable()
-    if reason:
-        pytest.skip(reason)
-    kafka = LocalKafka(
-        tmp_path_factory.mktemp("kafka"), settings={"group.initial.rebalance.delay.ms": "0"}
-    )
-    with running(background, kafka):
+    with own_kafka(background, tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
 
 

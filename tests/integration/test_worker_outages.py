@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tapeline.stack import kafka_jars
 from tapeline.stack.kafka_local import LocalKafka
 from tests.support.background import BackgroundLoop
 from tests.support.redis_process import RedisProcess, redis_binary, valkey_binary
-from tests.support.servers import running
+from tests.support.servers import own_kafka
 from tests.support.tape import opened, random_tape
 from tests.support.worker import (
     SYMBOL,
@@ -38,14 +37,7 @@ def broker(
     background: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalKafka]:
     """A Kafka of this module's own, to be killed."""
-    reason = kafka_jars.unavailable()
-    if reason:
-        pytest.skip(reason)
-    # Stock but for the wait for more members of a group, which costs each start here 3 s.
-    kafka = LocalKafka(
-        tmp_path_factory.mktemp("kafka"), settings={"group.initial.rebalance.delay.ms": "0"}
-    )
-    with running(background, kafka):
+    with own_kafka(background, tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
 
 

@@ -159,6 +159,22 @@ def _local_kafka(background: BackgroundLoop, data_dir: Path) -> Generator[str, N
 
 
 @contextmanager
+def own_kafka(background: BackgroundLoop, data_dir: Path) -> Generator[LocalKafka, None, None]:
+    """A Kafka of a test module's own, to be killed; skips where there can be none.
+
+    Stock but for the wait for more members of a group, which costs each start of a worker 3 s.
+    """
+    reason = kafka_jars.unavailable()
+    if reason:
+        pytest.skip(reason)
+    kafka = LocalKafka(data_dir, settings={"group.initial.rebalance.delay.ms": "0"})
+    with running(background, kafka):
+        yield kafka
+    # Its segments are preallocated; pytest would keep them for three more runs.
+    shutil.rmtree(data_dir, ignore_errors=True)
+
+
+@contextmanager
 def running(background: BackgroundLoop, service: Service) -> Generator[Service, None, None]:
     """``service``, started and stopped in the background loop."""
     background.run(service.__aenter__())
