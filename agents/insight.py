@@ -55,7 +55,7 @@ class Insight:
             self._traces = ReportTraces(
                 self._tracing,
                 settings.events_topic,
-                settings.app_id,
+                settings.suffixed(settings.app_id),
                 ownership.keys,
                 ownership.holds,
             )

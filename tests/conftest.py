@@ -8,6 +8,7 @@ pytest_plugins = [
     "pytester",
     "tests.support.guards",
     "tests.support.logs",
+    "tests.support.second_try",
     "tests.support.servers",
 ]
 

@@ -69,8 +69,7 @@ def test_the_status_page_is_the_api_s_chain(desk: Watched, stack: Stack) -> None
     stages = [one["stage"] for one in json.loads(stack.get("/status")[1])["chain"]]
     shown = desk.page.locator(".stage").evaluate_all("all => all.map(one => one.dataset.stage)")
     assert shown == stages
-    rows = desk.page.locator("tr[data-symbol]")
-    assert rows.count() == 20
+    desk.wait("document.querySelectorAll('tr[data-symbol]').length === 20")
     owner = desk.page.locator("tr[data-symbol=BTCUSDT] td:nth-child(3)").inner_text()
     assert owner == stack.report("BTCUSDT")["writer"]["nodeId"]
     desk.page.get_by_label("Filter symbols, owners, states").fill("ETH")

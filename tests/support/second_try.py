@@ -1,0 +1,51 @@
+"""A second try for tests of real processes, few of them a run, and never in silence.
+
+A test that starts brokers, kills workers or drives a browser may fail because the machine stood
+still for a moment. It is run once more, and how it failed first is printed at the run's end: what
+fails now and then is a fault to look for. `MOST` of them a run are let pass, so a change that
+breaks much fails at once. Unit tests and simulations have no such excuse and no second try.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+MOST = 3
+"""So many a run; `--max-suite-reruns` says otherwise."""
+
+PURE = ("unit", "simulation", "support")
+"""Folders of tests without processes, servers or real time."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.max_suite_reruns is None:
+        config.option.max_suite_reruns = MOST
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.usepdb:  # the first failure is what one wants to see then
+        return
+    for item in items:
+        if has_second_try(item):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def has_second_try(item: pytest.Item) -> bool:
+    """Whether a test may fail once."""
+    try:
+        parts = item.path.relative_to(item.config.rootpath).parts
+    except ValueError:
+        return False
+    return len(parts) > 2 and parts[0] == "tests" and parts[1] not in PURE
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    first_tries: list[pytest.TestReport] = terminalreporter.getreports("rerun")
+    if not first_tries:
+        return
+    terminalreporter.section("failed at first")
+    for report in first_tries:
+        terminalreporter.write_line(f"{report.nodeid} ({report.when})", bold=True)
+        terminalreporter.write_line(report.longreprtext)
+        for title, text in report.sections:
+            terminalreporter.write_line(f"--- {title}\n{text}")
