@@ -66,7 +66,6 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="tapeline",
     cls=_Commands,
-    help="Exchange websockets into market reports that can be trusted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -87,6 +86,24 @@ def settings_for(*require: str, **overrides: Any) -> Settings:
         hint = f"; did you mean {nearest}?" if nearest else ""
         typer.echo(f"WARNING: {name} is not a setting{hint}", err=True)
     return settings
+
+
+def _version_asked(asked: bool) -> None:
+    if asked:
+        print_version()
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version_asked, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Exchange websockets into market reports that can be trusted."""
 
 
 @app.command("version")
