@@ -50,6 +50,7 @@ class Answer:
         send: The server's.
         headers: To be added, as they are when the answer starts.
         asked: The request's.
+        bodiless: Headers alone, with the length of the body that a GET would get.
 
     Attributes:
         status: Of the answer; 500 before it has started.
@@ -58,9 +59,14 @@ class Answer:
     """
 
     def __init__(
-        self, send: Send, headers: list[tuple[bytes, bytes]], asked: list[tuple[bytes, bytes]]
+        self,
+        send: Send,
+        headers: list[tuple[bytes, bytes]],
+        asked: list[tuple[bytes, bytes]],
+        *,
+        bodiless: bool = False,
     ) -> None:
-        self._send, self._headers = send, headers
+        self._send, self._headers, self._bodiless = send, headers, bodiless
         accepted = b",".join(value for name, value in asked if name == b"accept-encoding")
         self._gzip = wants_gzip(accepted.decode("latin-1"))
         self._held: Message | None = None
@@ -79,6 +85,8 @@ class Answer:
             if held is not None:
                 message = await self._packed(held, message)
                 await self._send(held)
+            if self._bodiless:
+                message = {**message, "body": b""}
             self.sent_bytes += len(message.get("body", b""))
         await self._send(message)
 

@@ -55,6 +55,7 @@ class Refused(Exception):
 class _Visit:
     """What is known of one request on its way in."""
 
+    method: str = ""
     request_id: str = ""
     origin: str = ""
     access: Access | None = None
@@ -103,8 +104,8 @@ class Front:
     # --- HTTP ----------------------------------------------------------------------------------
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began, visit = perf_counter(), _Visit()
-        answer = Answer(send, visit.headers, scope["headers"])
+        began, visit = perf_counter(), _Visit(scope["method"])
+        answer = Answer(send, visit.headers, scope["headers"], bodiless=visit.method == "HEAD")
         refused = ""
         try:
             try:
@@ -114,6 +115,8 @@ class Front:
                     return
                 if scope["method"] not in READS or _has_body(scope):
                     receive = await self._whole_body(scope, receive)
+                if visit.method == "HEAD":  # answered as GET is, less the body
+                    scope = {**scope, "method": "GET"}
                 await self._app(scope, receive, answer)
             except Refused as no:
                 refused = no.kind
@@ -274,7 +277,7 @@ class Front:
         path = checks.without_keys(scope["path"])
         fields: dict[str, Any] = {
             "request_id": visit.request_id,
-            "method": scope["method"],
+            "method": visit.method,
             "path": path,
             "status": answer.status,
             "took_ms": round(took_s * 1000, 3),
@@ -294,7 +297,7 @@ class Front:
             visit.access.key_id,
             Call(
                 at_ms=self._clock.now_ms(),
-                method=scope["method"],
+                method=visit.method,
                 path=path,
                 query=query[:500],
                 status=answer.status,

@@ -311,6 +311,30 @@ async def test_answers_are_packed_for_who_asks(redis: Redis) -> None:
     assert (await client.report("BTCUSDT")).body == payload
 
 
+@pytest.mark.parametrize("packed", [False, True])
+async def test_head_is_get_less_the_body(redis: Redis, logged: Logged, *, packed: bool) -> None:
+    """As load balancers and monitors ask; an answer to them costs no more than its headers."""
+    app = app_of(redis)
+    headers = [("Accept-Encoding", "gzip")] if packed else []
+    for path, query in (
+        ("/get_report", "symbol=BTCUSDT"),
+        ("/symbols", ""),
+        ("/openapi.json", ""),
+        ("/unheard-of", ""),
+    ):
+        get = await Client(app).get(path, query, headers=headers)
+        logged.take()
+        head = await Client(app).get(path, query, "HEAD", headers=headers)
+        said = json.loads(logged.take().splitlines()[-1])
+        assert (said["method"], said["sent_bytes"]) == ("HEAD", 0)
+        assert (head.status, head.body) == (get.status, b"")
+        assert head.headers["content-length"] == get.headers["content-length"] != "0"
+        assert head.headers.keys() == get.headers.keys()
+    refused(await Client(app).get("/mcp"), "method-not-allowed")
+    assert (await Client(app).get("/mcp", method="HEAD")).status == 405
+    assert (await Client(app).get("/get_report", "symbol=!", "HEAD")).status == 422
+
+
 async def test_refusals_are_counted(redis: Redis) -> None:
     client = Client(app_of(redis))
     await client.get("/health", host="evil.example")
