@@ -30,6 +30,7 @@ _NAMES: Final = {
     "isc license (iscl)": "ISC",
     "mit": "MIT",
     "mit license": "MIT",
+    "mpl-2.0": "MPL-2.0",
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
     "python software foundation license": "PSF-2.0",
     "repoze public license": "LicenseRef-Repoze",
