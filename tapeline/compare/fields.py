@@ -58,6 +58,9 @@ WINDOWS: Final = (
 SCALES: Final = {"flow.net_flow": ("flow.buy_volume", "flow.sell_volume")}
 """A difference of two sums may be near zero: what it is measured by."""
 
+PRICES: Final = re.compile(r"(?:liquidity|venues)\.(?:.*\.)?(?:POC|VAH|VAL|price|from|to|bid|ask)")
+"""Levels, which what leaves a window moves by a bin or not at all: a share of a price is too much."""
+
 PER_MS: Final = {"health.freshness": 0.001, "health.score": 0.04}
 """By so much a field may fall in each millisecond."""
 
@@ -200,7 +203,7 @@ def window_holds(leaf: Leaf, a: Any, b: Any, skew_ms: int) -> bool:
         b: The other one.
         skew_ms: At most `SKEW_MAX_MS`.
     """
-    if not (number(leaf.a) and number(leaf.b)):
+    if not (number(leaf.a) and number(leaf.b)) or PRICES.fullmatch(leaf.path):
         return False
     parts = SCALES.get(leaf.path)
     if parts is None:

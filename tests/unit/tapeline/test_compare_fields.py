@@ -131,6 +131,14 @@ def test_unequal_fields_are_found_with_their_places() -> None:
         ("ingestion.status", "ok", "degraded", 10, False),
         ("gaps.count", 1, 0, 10, False),
         ("coverage.day", True, False, 10, False),
+        # A twentieth of a price would be another market; of a size it would not.
+        ("liquidity.volume_profile.POC", 60_000.05, 60_000.0, 10, False),
+        ("liquidity.walls.*.price", 60_000.05, 60_000.0, 10, False),
+        ("liquidity.walls.*.qty", 1.0, 0.99, 10, True),
+        ("liquidity.vacuums.*.from", 2.0, 1.99, 10, False),
+        ("venues.best_bid.price", 2.0, 1.99, 10, False),
+        ("venues.crossed.*.ask", 2.0, 1.99, 10, False),
+        ("custom.vwap_5m.price", 60_000.05, 60_000.0, 10, True),
     ],
 )
 def test_a_window_may_have_lost_a_twentieth(
