@@ -8,7 +8,10 @@ from tests.support.guards import is_loopback
 
 RULE_BREAKERS = """
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 
@@ -22,6 +25,25 @@ def test_too_slow():
 @pytest.mark.slow
 def test_slow_and_marked():
     time.sleep(0.3)
+
+
+@pytest.fixture
+def crowded():
+    core, before = {min(os.sched_getaffinity(0))}, os.sched_getaffinity(0)
+    os.sched_setaffinity(0, core)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    yield
+    for one in busy:
+        one.kill()
+        one.wait()
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/thread-self/schedstat"), reason="no schedstat")
+def test_slow_as_others_have_the_core(crowded):
+    began = time.monotonic()
+    while time.thread_time() < 0.02 or time.monotonic() - began < 0.3:
+        pass
 
 
 def test_connects_far_away():
@@ -128,6 +150,7 @@ def test_rules_are_enforced(outcome: pytest.RunResult) -> None:
     assert named["FAILED"] | named["ERROR"] == bitten.keys()
     assert named["PASSED"] - bitten.keys() == {
         "test_slow_and_marked",
+        "test_slow_as_others_have_the_core",
         "test_stays_on_loopback",
         "test_a_fixture_ends_its_task",
         "test_a_task_that_is_about_to_end",
