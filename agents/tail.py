@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from agents.batches import Batch, batches_of
 from agents.fetching import PacedFetcher, fetched_chunks
 from agents.kafka_app import FETCH_BYTES
-from agents.transport import FETCH_WAIT_MS, RECORDS_MAX
+from agents.pace import Pace
+from agents.transport import FETCH_WAIT_MS
 from streams.chunks import Chunk
 from tapeline.kafka_access import KafkaAccess
 from tapeline.logging import get_logger
@@ -38,6 +39,7 @@ class Tail:
         topic: The events topic.
         take: Given each batch, in the order of its partition.
         lost: Told of partitions whose next record the broker no longer has; they are dropped.
+        pace: How many records make one batch; known by what applies them.
 
     Attributes:
         traced: Whether batches tell which of their records are of sampled frames.
@@ -52,8 +54,9 @@ class Tail:
         topic: str,
         take: Callable[[Batch], Awaitable[None]],
         lost: Callable[[Collection[int]], None],
+        pace: Pace,
     ) -> None:
-        self._topic, self._take, self._lost = topic, take, lost
+        self._topic, self._take, self._lost, self._pace = topic, take, lost, pace
         self._make: Callable[[], Any] = lambda: AIOKafkaConsumer(
             **access.arguments(),
             client_id=client_id,
@@ -171,7 +174,7 @@ class Tail:
         for tp, chunk in found.items():
             if not isinstance(chunk, Chunk):
                 continue
-            for batch in batches_of(chunk, RECORDS_MAX, traced=self.traced):
+            for batch in batches_of(chunk, self._pace.records_max, traced=self.traced):
                 # It may have been dropped, or begun anew elsewhere, while we were away.
                 if self._next.get(tp.partition, batch.last_offset + 1) > batch.last_offset:
                     continue

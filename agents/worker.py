@@ -101,6 +101,7 @@ class Worker:
             settings.events_topic,
             self._take_warm,
             self._lost_track,
+            self.ledger.pace,
         )
         self.standby = Standby(
             access,

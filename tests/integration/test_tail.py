@@ -11,6 +11,7 @@ import pytest
 
 from agents import tail
 from agents.batches import Batch
+from agents.pace import Pace
 from agents.tail import Tail
 from tapeline.kafka_access import KafkaAccess
 from tests.support.worker import Installation, eventually
@@ -21,17 +22,22 @@ class Reading:
 
     Attributes:
         given: Offsets by partition, in the order they came in.
+        largest: Records of the largest batch.
         lost: Partitions it could not go on with.
     """
 
     def __init__(self, one: Installation) -> None:
         self.given: dict[int, list[int]] = defaultdict(list)
+        self.largest = 0
         self.lost: set[int] = set()
-        self.tail = Tail(KafkaAccess.of(one.kafka_url), "tests", one.topic, self._take, self._lost)
+        access = KafkaAccess.of(one.kafka_url)
+        self.pace = Pace()
+        self.tail = Tail(access, "tests", one.topic, self._take, self._lost, self.pace)
         self.task = asyncio.create_task(self.tail.run())
 
     async def _take(self, batch: Batch) -> None:
         self.given[batch.partition] += sorted(record.offset for record in batch.records())
+        self.largest = max(self.largest, len(batch))
 
     def _lost(self, partitions: Collection[int]) -> None:
         self.lost |= set(partitions)
@@ -78,6 +84,17 @@ async def test_partitions_are_read_from_their_offsets_on_as_they_are_wanted(
     await write(one, 1, 2)
     await reading.has(1, [9, 10, 11])
     assert reading.given[0] == list(range(3, 12))
+
+
+async def test_records_that_cost_much_come_few_at_a_time(
+    one: Installation, reading: Reading
+) -> None:
+    """A standby with slow calculators must not stand still either."""
+    reading.pace.took(records=1000, seconds=0.2)
+    await write(one, 0, 1000)
+    reading.tail.feed({0: 0})
+    await reading.has(0, list(range(1000)))
+    assert reading.largest == 100
 
 
 async def test_a_partition_begins_anew_where_it_is_told_to(
