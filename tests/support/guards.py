@@ -244,13 +244,18 @@ def is_loopback(host: str | bytes) -> bool:
 _network = NetworkGuard()
 
 
-def is_unit(item: pytest.Item) -> bool:
-    """Whether a test lies below ``tests/unit``."""
+def folder_of(item: pytest.Item) -> str:
+    """The folder of ``tests`` that a test lies below; '' where in none."""
     try:
         parts = item.path.relative_to(item.config.rootpath).parts
     except ValueError:
-        return False
-    return parts[:2] == ("tests", "unit")
+        return ""
+    return parts[1] if len(parts) > 2 and parts[0] == "tests" else ""
+
+
+def is_unit(item: pytest.Item) -> bool:
+    """Whether a test lies below ``tests/unit``."""
+    return folder_of(item) == "unit"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.guards import folder_of
+
 MOST = 3
 """So many a run; `--max-suite-reruns` says otherwise."""
 
-PURE = ("unit", "simulation", "support")
+PURE = ("", "unit", "simulation")
 """Folders of tests without processes, servers or real time."""
 
 
@@ -32,11 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def has_second_try(item: pytest.Item) -> bool:
     """Whether a test may fail once."""
-    try:
-        parts = item.path.relative_to(item.config.rootpath).parts
-    except ValueError:
-        return False
-    return len(parts) > 2 and parts[0] == "tests" and parts[1] not in PURE
+    return folder_of(item) not in PURE
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -23,39 +23,30 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def write(suite: pytest.Pytester, folder: str, *tests: str) -> None:
-    path = suite.mkdir("tests") if not (suite.path / "tests").exists() else suite.path / "tests"
-    path = path / folder
+def outcome(suite: pytest.Pytester, folder: str, **tests: str) -> pytest.RunResult:
+    """Of these tests, by name, one line each, in a folder of ``tests``."""
+    path = suite.mkdir("tests") / folder
     path.mkdir()
-    body = "".join(f"def test_{name}():\n    {line}\n\n" for name, line in map(split, tests))
+    body = "".join(f"def test_{name}():\n    {line}\n\n" for name, line in tests.items())
     (path / f"test_of_{folder}.py").write_text(FAILS_ONCE + body)
-
-
-def split(test: str) -> tuple[str, str]:
-    name, _, line = test.partition(": ")
-    return name, line
+    return suite.runpytest_subprocess("-p", "no:valkey", "-p", "no:schemathesis")
 
 
 def test_what_fails_once_passes_and_is_told(suite: pytest.Pytester) -> None:
-    write(suite, "integration", "shaky: once('broker')", "sound: pass")
-    result = suite.runpytest_subprocess("-p", "no:valkey", "-p", "no:schemathesis")
+    result = outcome(suite, "integration", shaky="once('broker')", sound="pass")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*failed at first*", "*test_shaky (call)", "*broker stood still*"])
 
 
 def test_what_fails_twice_fails(suite: pytest.Pytester) -> None:
-    write(suite, "browser", "broken: raise AssertionError('broken')")
-    result = suite.runpytest_subprocess("-p", "no:valkey", "-p", "no:schemathesis")
+    result = outcome(suite, "browser", broken="raise AssertionError('broken')")
     result.assert_outcomes(failed=1)
 
 
 def test_what_is_pure_has_one_try(suite: pytest.Pytester) -> None:
-    write(suite, "unit", "shaky: once('arithmetic')")
-    result = suite.runpytest_subprocess("-p", "no:valkey", "-p", "no:schemathesis")
-    result.assert_outcomes(failed=1)
+    outcome(suite, "unit", shaky="once('arithmetic')").assert_outcomes(failed=1)
 
 
 def test_few_a_run_are_let_pass(suite: pytest.Pytester) -> None:
-    write(suite, "chaos", *(f"shaky_{nr}: once('worker {nr}')" for nr in range(5)))
-    result = suite.runpytest_subprocess("-p", "no:valkey", "-p", "no:schemathesis")
-    result.assert_outcomes(passed=3, failed=2)
+    shaky = {f"shaky_{nr}": f"once('worker {nr}')" for nr in range(5)}
+    outcome(suite, "chaos", **shaky).assert_outcomes(passed=3, failed=2)
