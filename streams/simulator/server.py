@@ -33,6 +33,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TICK_MS: Final = 10
 """The clock's grain: what happens is sent at most this much later."""
 
+SLICE_MS: Final = 50
+"""A clock that is behind catches up in steps of this: between them clients are written to, so that
+what queues up while this process had no core counts against nobody."""
+
 FREEZE_GRID_MS: Final = 100
 """A multiple of every dialect's grid: all that has happened by then has been published."""
 
@@ -244,10 +248,10 @@ class SimulatedExchange:
             return self._frozen_ms
         return max(self.now_ms() - self._behind_ms, self.exchange.now_ms)
 
-    def advance(self) -> None:
-        """Bring the venue up to its clock and queue what it sends."""
+    def advance(self, until_ms: int | None = None) -> None:
+        """Bring the venue up to its clock, or to a time before it, and queue what it sends."""
         now_ms = self.now_ms()
-        items = self.exchange.step(self._market_ms())
+        items = self.exchange.step(self._market_ms() if until_ms is None else until_ms)
         if items:
             listeners: dict[str, list[Session]] = {}
             for session in self.sessions:
@@ -287,6 +291,9 @@ class SimulatedExchange:
 
     async def _run(self) -> None:
         while True:
+            while (until_ms := self.exchange.now_ms + SLICE_MS) < self._market_ms():
+                self.advance(until_ms)
+                await asyncio.sleep(0)
             self.advance()
             await asyncio.sleep(TICK_MS / 1000)
 

@@ -17,7 +17,6 @@ import pytest
 import pytest_asyncio
 
 from streams.simulator import SimulatedExchange, cli
-from streams.simulator.dialect import Message
 from tapeline.errors import ConfigError
 
 WAIT_S = 3.0
@@ -347,23 +346,6 @@ async def test_an_episode_can_wait(sim: SimulatedExchange, client: aiohttp.Clien
 
 
 # --- clients ---
-
-
-async def test_a_client_too_far_behind_is_cut_off_alone(client: aiohttp.ClientSession) -> None:
-    """Its queue is bounded; the others go on."""
-    async with (
-        SimulatedExchange(["BTCUSDT"], seed=1, queue_frames=4) as sim,
-        client.ws_connect(f"{sim.stream_url}/ws/btcusdt@ticker") as good,
-        client.ws_connect(f"{sim.stream_url}/ws/slow@trade"),
-    ):
-        await until(lambda: len(sim.sessions) == 2)
-        slow = next(s for s in sim.sessions if "slow@trade" in s.streams)
-        for _ in range(6):  # without giving its writer a turn
-            slow.publish(Message(0, "slow@trade", "{}"), 0)
-        await until(lambda: len(sim.sessions) == 1)
-        assert sim.counts["slow"] == 1
-        assert not good.closed
-        slow.offer("slow@trade", "{}")  # late, and nobody minds
 
 
 async def test_a_client_that_talks_too_much_is_closed(
