@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.kafka, pytest.mark.redis, pytest.mark
 EXIT_LIMIT_S = 10.0
 QUIET_S = 20.0
 PAUSED_S = 12.0
+COMPLAINTS_S = 6.0
+"""Faust looks every 2.5 s."""
 
 
 @asynccontextmanager
@@ -122,6 +124,20 @@ async def test_a_loop_that_is_blocked(one: Installation, redis: Client, tmp_path
     assert any("faults.py" in frame for frame in said["where"])
     (said,) = worker.logged("worker.stalled")
     assert said["what"] == "loop"
+
+
+async def test_a_healthy_worker_complains_of_nothing(one: Installation, redis: Client) -> None:
+    """Faust looks at partitions by means that batches don't keep, and at changelogs nobody reads."""
+    tape = opened()
+    worker = await one.worker(fault="quick_to_complain")
+    await worker.ready()
+    await one.write_tape(tape.records)
+    async with market(one, tape):
+        await asyncio.sleep(COMPLAINTS_S)
+    assert await one.committed() > 20
+    await asyncio.sleep(COMPLAINTS_S)
+    errors = [line for line in worker.lines if '"level": "error"' in line]
+    assert [line for line in errors if "agents.transport" in line] == []
 
 
 async def test_a_quiet_market_is_no_stall(one: Installation, redis: Client) -> None:

@@ -198,6 +198,18 @@ def no_offset_gate() -> None:
     Engine.apply = ungated  # type: ignore[method-assign]
 
 
+def quick_to_complain() -> None:
+    """Faust has the patience of a second, where it would take minutes to complain."""
+    start = AIOKafkaConsumerThread.on_thread_started
+
+    async def started(self: Any) -> None:
+        await start(self)
+        self.tp_fetch_request_timeout_secs = self.tp_fetch_response_timeout_secs = 1.0
+        self.tp_stream_timeout_secs = self.tp_commit_timeout_secs = 1.0
+
+    AIOKafkaConsumerThread.on_thread_started = started
+
+
 def commit_before_the_checkpoint() -> None:
     """What was applied is committed, whether or not a checkpoint of it has been acknowledged."""
     CommitLedger.committable = CommitLedger.position  # type: ignore[method-assign]
@@ -249,6 +261,7 @@ FAULTS = {
         no_commits,
         lost_reading,
         no_offset_gate,
+        quick_to_complain,
         commit_before_the_checkpoint,
         no_batch_bookkeeping,
         key_without_token,

@@ -53,6 +53,7 @@ def test_fausts_consumer_still_has(name: str) -> None:
         (consumers.Consumer, "_new_offset", ["self", "tp"]),
         (consumers.Consumer, "_filter_tps_with_pending_acks", ["self", "topics"]),
         (consumers.Consumer, "on_partitions_revoked", ["self", "revoked"]),
+        (driver.Consumer, "verify_event_path", ["self", "now", "tp"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
         (GroupCoordinator, "_do_rejoin_group", ["self", "subscription"]),
         (Fetcher, "_proc_fetch_request", ["self", "assignment", "node_id", "request"]),
