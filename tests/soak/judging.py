@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.chaos.history import Verdict
 from tests.soak.alarms import unavailable
 from tests.soak.claims import Claim
-from tests.soak.memory import Flatness, flatness
+from tests.soak.memory import Flatness, Resident, flatness
 from tests.soak.restarts import Restart
 from tests.soak.tally import Tally, silences
 from tests.soak.topic import untold
@@ -23,11 +23,14 @@ FRESH_MS: Final = 2000
 RECOVER_S: Final = 30.0
 """From the end of a process to fresh data of every symbol at the reader."""
 
-SETTLE_S: Final = 60.0
-"""Age from which the memory of a process counts; a third of its life where that is less."""
+SEVERAL: Final = {"w": "workers", "b": "bridges"}
+"""Components of several processes, which have numbers."""
 
-OURS: Final = ("w", "b", "reader", "redis")
+OURS: Final = ("workers", "bridges", "reader", "redis")
 """Whose memory is judged. The broker's heap has a limit of its own, the venue is a toy."""
+
+LINES_PER_MIN_MAX: Final = 100.0
+"""That one process may log, on average over a run of restarts: people have to read it."""
 
 AGAIN: Final = ("duplicate_records", "stale_feed")
 """What workers notice of records that the topic has twice."""
@@ -50,6 +53,7 @@ def claims(soak: Soak) -> list[Claim]:
         recovered(hand.done),
         by_itself(hand.unexpected, hand.refused),
         memory(seen, soak.warm_s, soak.ended_s, args.restart_every_s),
+        logs(soak.lines(), soak.frozen_s / 60),
         alerts(soak),
     ]
 
@@ -187,23 +191,26 @@ def by_itself(unexpected: list[str], refused: list[str]) -> Claim:
     )
 
 
+def component_of(name: str) -> str:
+    """Of which component a process is: ``w1`` is one of the ``workers``."""
+    return SEVERAL.get(name.rstrip("0123456789"), name)
+
+
 def flatnesses(
     seen: Seen, warm_s: float, ended_s: float, every_s: float
 ) -> dict[str, Flatness | None]:
-    """Of each process, while everything was restarted."""
-    settle_s = min(SETTLE_S, every_s / 3)
-    return {
-        name: flatness([look for look in looks if look.at_s <= ended_s], warm_s, settle_s)
-        for name, looks in seen.memory.items()
-    }
+    """Of each component, while everything was restarted."""
+    members: dict[str, list[list[Resident]]] = {}
+    for name, looks in seen.memory.items():
+        members.setdefault(component_of(name), []).append(looks)
+    return {name: flatness(looks, warm_s, ended_s, every_s) for name, looks in members.items()}
 
 
 def memory(seen: Seen, warm_s: float, ended_s: float, every_s: float) -> Claim:
-    """Resident memory after the warm-up, life by life."""
+    """Resident memory after the warm-up, cycle by cycle."""
     found = flatnesses(seen, warm_s, ended_s, every_s)
-    ours = {name: flat for name, flat in found.items() if name.startswith(OURS)}
-    unknown = [name for name, flat in ours.items() if flat is None]
-    growing = [name for name, flat in ours.items() if flat is not None and not flat.flat]
+    unknown = [name for name in OURS if found.get(name) is None]
+    growing = [name for name in OURS if (flat := found.get(name)) is not None and not flat.flat]
     texts = [f"{name} {flat}" for name, flat in found.items() if flat is not None]
     if unknown:
         texts.append(f"too short a run for {', '.join(unknown)}")
@@ -211,6 +218,22 @@ def memory(seen: Seen, warm_s: float, ended_s: float, every_s: float) -> Claim:
         f"resident memory flat within 5 % after {warm_s / 60:.0f} minutes",
         False if growing else None if unknown else True,
         "; ".join(texts),
+    )
+
+
+def logs(lines: dict[str, int], minutes: float) -> Claim:
+    """What each process has logged, restarts and outages included.
+
+    Args:
+        lines: By process, of all its lives.
+        minutes: Of the run.
+    """
+    rates = {name: count / minutes for name, count in lines.items()}
+    texts = [f"{name} {rate:.0f}" for name, rate in rates.items()]
+    return Claim(
+        f"logs that people can read: at most {LINES_PER_MIN_MAX:g} lines a minute of each process",
+        all(rate <= LINES_PER_MIN_MAX for rate in rates.values()),
+        ", ".join(texts),
     )
 
 

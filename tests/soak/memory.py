@@ -1,24 +1,20 @@
 """Whether resident memory stays where it is, of processes that are started anew every few minutes.
 
-A process that was just started holds less than one that has run for a while, so lives are compared
-with lives: each counts by the median of its memory from an age on at which it has started up. A
-straight line through those says what memory does over the run. A process that is not started anew
-counts sample by sample.
+A process that was just started holds less than one that has run for a while, and of two workers the
+one that stayed holds more until the other is back. So neither samples nor lives are alike, but whole
+cycles are: in each, every component is restarted once. A component counts by what its processes
+hold together, on average over a cycle, and a straight line through the cycles says what memory does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, median
+from statistics import fmean
 from typing import Final, NamedTuple
 
 WITHIN: Final = 0.05
-LIVES_LEAST: Final = 3
-SAMPLES_LEAST: Final = 3
-"""Of a life that counts."""
-
-SPAN_LEAST_S: Final = 300.0
-"""Of the samples of a process that is not started anew: a start alone says nothing."""
+CYCLES_LEAST: Final = 4
+"""Fewer say nothing: half of the restarts are kills, and take turns between processes."""
 
 
 class Resident(NamedTuple):
@@ -38,19 +34,17 @@ class Resident(NamedTuple):
 
 
 class Flatness(NamedTuple):
-    """What memory does from a time on.
+    """What a component's memory does from a time on.
 
     Attributes:
-        points: Lives, or samples, that the line goes through.
-        lives: Whether they are lives.
-        mean_mb: Of the points.
+        cycles: That the line goes through.
+        mean_mb: Of all processes together, over all cycles.
         rise: What the line rises from its first point to its last, as a share of the mean; negative
             where it falls.
-        spread: From the least point to the greatest, as a share of the mean.
+        spread: From the least cycle to the greatest, as a share of the mean.
     """
 
-    points: int
-    lives: bool
+    cycles: int
     mean_mb: float
     rise: float
     spread: float
@@ -61,42 +55,37 @@ class Flatness(NamedTuple):
         return abs(self.rise) <= WITHIN
 
     def __str__(self) -> str:
-        of = "lives" if self.lives else "samples"
-        return f"{self.mean_mb:.1f} MB, {self.rise:+.1%} ({self.points} {of}, spread {self.spread:.1%})"
+        return f"{self.mean_mb:.1f} MB, {self.rise:+.1%} ({self.cycles} cycles, spread {self.spread:.1%})"
 
 
-def flatness(looks: Sequence[Resident], from_s: float, settle_s: float) -> Flatness | None:
-    """Of one component; None where there is too little to judge by.
+def flatness(
+    members: Sequence[Sequence[Resident]], from_s: float, ended_s: float, every_s: float
+) -> Flatness | None:
+    """Of one component; None where there are too few cycles to judge by.
 
     Args:
-        looks: In the order of time.
+        members: Looks at each of its processes, in the order of time.
         from_s: What was before does not count: windows were filling.
-        settle_s: Age from which a process counts.
+        ended_s: Where the last cycle ends.
+        every_s: Length of a cycle.
     """
-    lives: dict[int, list[Resident]] = {}
-    since: list[Resident] = []
-    for look in looks:
-        if look.at_s < from_s or look.age_s < settle_s:
-            continue
-        since.append(look)
-        if look.at_s - look.age_s >= from_s:
-            lives.setdefault(look.pid, []).append(look)
-    whole = [life for life in lives.values() if len(life) >= SAMPLES_LEAST]
-    if len(whole) >= LIVES_LEAST:
-        points = [(fmean(x.at_s for x in life), median(x.mb for x in life)) for life in whole]
-        return _flatness(points, lives=True)
-    of_one = len({look.pid for look in since}) == 1
-    if of_one and since[-1].at_s - since[0].at_s >= SPAN_LEAST_S:
-        return _flatness([(look.at_s, look.mb) for look in since], lives=False)
-    return None
-
-
-def _flatness(points: Sequence[tuple[float, float]], *, lives: bool) -> Flatness:
+    count = int((ended_s - from_s) / every_s + 0.01)
+    points = []
+    for cycle in range(count):
+        begin_s = from_s + cycle * every_s
+        held = [
+            [look.mb for look in looks if begin_s <= look.at_s < begin_s + every_s]
+            for looks in members
+        ]
+        if all(held):
+            points.append((begin_s + every_s / 2, sum(fmean(each) for each in held)))
+    if len(points) < CYCLES_LEAST:
+        return None
     values = [mb for _, mb in points]
     mean_mb = fmean(values)
     rise_mb = slope(points) * (points[-1][0] - points[0][0])
     spread_mb = max(values) - min(values)
-    return Flatness(len(points), lives, mean_mb, rise_mb / mean_mb, spread_mb / mean_mb)
+    return Flatness(len(points), mean_mb, rise_mb / mean_mb, spread_mb / mean_mb)
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

@@ -70,6 +70,10 @@ class Soak:
     verdict: Verdict = field(default_factory=Verdict)
     began_ms: int = 0
 
+    def lines(self) -> dict[str, int]:
+        """What each process has logged, in all of its lives."""
+        return {name: part.said for name, part in self.house.parts.items()}
+
     async def probe(self) -> None:
         """Keep the reports that are there now; Redis may be away for a moment."""
         for _ in range(20):

@@ -87,6 +87,7 @@ class Part:
         port: Of its ``/metrics`` and ``/health``.
         away: It is not meant to run just now.
         lines: Its last ones, of all its lives.
+        said: How many there have been.
         log: Where all of them go; None for nowhere.
         born_s: When the present one was started, monotonic.
     """
@@ -99,6 +100,7 @@ class Part:
     away: bool = True
     child: ChildProcess | None = None
     born_s: float = 0.0
+    said: int = 0
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))
 
     @property
@@ -139,6 +141,7 @@ class Part:
 
     def _said(self, _name: str, line: str) -> None:
         self.lines.append(line)
+        self.said += 1
         if self.log is not None:
             self.log.write(line + "\n")
 

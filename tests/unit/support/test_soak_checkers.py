@@ -211,12 +211,15 @@ def test_gaps_and_coverage_by_the_rules_of_the_report() -> None:
 # --- memory ---------------------------------------------------------------------------------------
 
 
-def lives(values: list[float], life_s: float = 180.0) -> list[Resident]:
-    """Processes that grow from half to the whole of their size in their first 30 s."""
+EVERY_S = 180.0
+
+
+def cycles(values: list[float], from_s: float = 0.0) -> list[Resident]:
+    """A process restarted in the middle of each cycle, which takes 30 s to its whole size."""
     return [
-        Resident(n * life_s + age, 100 + n, age, mb * min(1.0, 0.5 + age / 60))
+        Resident(from_s + n * EVERY_S + t, 100 + n, t, mb * min(1.0, 0.5 + t / 60))
         for n, mb in enumerate(values)
-        for age in range(0, int(life_s), 5)
+        for t in range(0, int(EVERY_S), 5)
     ]
 
 
@@ -226,29 +229,38 @@ def lives(values: list[float], life_s: float = 180.0) -> list[Resident]:
         ([100, 101, 99, 100, 102, 100], True),
         ([100, 102, 104, 106, 108, 110], False),
         ([110, 108, 106, 104, 102, 100], False),
+        ([100, 140, 100, 140, 100, 140, 100, 140, 100], True),
     ],
 )
-def test_memory_from_life_to_life(values: list[float], flat: bool) -> None:
-    found = flatness(lives(values), 0.0, 60.0)
+def test_memory_from_cycle_to_cycle(values: list[float], flat: bool) -> None:
+    found = flatness([cycles(values)], 0.0, len(values) * EVERY_S, EVERY_S)
     assert found is not None
-    assert found.lives
-    assert found.points == 6
+    assert found.cycles == len(values)
     assert found.flat is flat
 
 
-def test_lives_of_the_warm_up_do_not_count() -> None:
-    found = flatness(lives([50, 60, 70, 100, 100, 100, 100]), 540.0, 60.0)
+def test_two_workers_count_together() -> None:
+    """One has all symbols while the other is away: what one has more the other has less."""
+    one, other = [100, 120, 100, 120, 100, 120], [120, 100, 120, 100, 120, 100]
+    found = flatness([cycles(one), cycles(other)], 0.0, 6 * EVERY_S, EVERY_S)
     assert found is not None
-    assert (found.points, round(found.rise, 3)) == (4, 0.0)
-
-
-def test_a_process_that_lives_on_counts_by_its_samples() -> None:
-    growing = [Resident(float(t), 1, float(t), 100 + t / 100) for t in range(0, 1800, 5)]
-    found = flatness(growing, 600.0, 60.0)
+    assert (round(found.rise, 3), round(found.spread, 3)) == (0.0, 0.0)
+    growing = [mb + 5 * n for n, mb in enumerate(other)]
+    found = flatness([cycles(one), cycles(growing)], 0.0, 6 * EVERY_S, EVERY_S)
     assert found is not None
-    assert not found.lives
     assert not found.flat
-    assert flatness(growing[:10], 0.0, 60.0) is None, "nothing to judge by"
+
+
+def test_cycles_of_the_warm_up_and_behind_the_end_do_not_count() -> None:
+    looks = cycles([50, 60, 70, 100, 100, 100, 100, 300])
+    found = flatness([looks], 3 * EVERY_S, 7 * EVERY_S, EVERY_S)
+    assert found is not None
+    assert (found.cycles, round(found.rise, 3)) == (4, 0.0)
+
+
+def test_a_few_cycles_are_nothing_to_judge_by() -> None:
+    assert flatness([cycles([100, 100, 100])], 0.0, 3 * EVERY_S, EVERY_S) is None
+    assert flatness([cycles([100] * 6), []], 0.0, 6 * EVERY_S, EVERY_S) is None
 
 
 def test_a_line_through_points() -> None:

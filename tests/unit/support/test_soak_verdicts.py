@@ -11,7 +11,17 @@ from tests.chaos.history import Verdict
 from tests.soak import judging
 from tests.soak import overload_claims as overloads
 from tests.soak.alarms import configuration, named
-from tests.soak.judging import audit, by_itself, counters, load, memory, order, recovered, writes
+from tests.soak.judging import (
+    audit,
+    by_itself,
+    counters,
+    load,
+    logs,
+    memory,
+    order,
+    recovered,
+    writes,
+)
 from tests.soak.memory import Resident
 from tests.soak.overload import Phase
 from tests.soak.plot import Line, Mark, Panel, Picture, decades, means, peaks, steps, svg
@@ -98,9 +108,9 @@ def looks(name: str, mb: float, grows: float) -> list[Resident]:
     ]
 
 
-def test_memory_that_grows_from_life_to_life_fails() -> None:
+def test_memory_that_grows_from_cycle_to_cycle_fails() -> None:
     seen = Seen()
-    for name in ("w1", "b1", "reader", "redis"):
+    for name in ("w1", "w2", "b1", "reader", "redis"):
         seen.memory[name] = looks(name, 100.0, 0.1)
     seen.memory["kafka"] = looks("kafka", 400.0, 20.0)
     assert memory(seen, 0.0, 1800.0, 180.0).holds, "the broker's heap is not ours"
@@ -108,6 +118,15 @@ def test_memory_that_grows_from_life_to_life_fails() -> None:
     assert memory(seen, 0.0, 1800.0, 180.0).holds is False
     seen.memory["w1"] = looks("w1", 100.0, 2.0)[:40]
     assert memory(seen, 0.0, 1800.0, 180.0).holds is None
+    del seen.memory["redis"]
+    assert memory(seen, 0.0, 1800.0, 180.0).holds is None, "nobody has looked"
+
+
+def test_a_flood_of_log_lines_fails() -> None:
+    assert logs({"w1": 1000, "b1": 30}, 30.0).holds
+    flooded = logs({"w1": 20_000, "b1": 30}, 30.0)
+    assert flooded.holds is False
+    assert flooded.told == "w1 667, b1 1"
 
 
 # --- overload -------------------------------------------------------------------------------------
