@@ -11,9 +11,9 @@ minutes. An engine started 35 minutes back therefore equals one that ran from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import ceil
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from streams import events
 from streams.events import (
@@ -33,7 +33,7 @@ from tables.applied import Applied
 from tables.book import OrderBook, Side
 from tables.calculator import Calculators
 from tables.checks import check_snapshot, check_ticker, check_units
-from tables.intake import Intake
+from tables.intake import Intake, Takers
 from tables.parameters import REFRESH_SEC, WINDOW_MS, Parameters
 from tables.profile import VolumeProfile
 from tables.quality import FeedQuality
@@ -105,16 +105,6 @@ class Engine(Intake):
         self.parts: list[BookSnapshot] = []
         self.newest_sec = 0
         self._second_ends_ms = 0  # derived too: when a record enters the next second
-        take: dict[type, Callable[[Any], bool]] = {
-            Instrument: self._take_instrument,
-            BookSnapshot: self._take_snapshot,
-            BookDelta: self._take_delta,
-            Trade: self._take_trade,
-            Ticker: self._take_ticker,
-            Kline: self._admit,
-            FeedStatus: self._take_status,
-        }
-        self._take = {kind: (events.TAGS[kind], taken) for kind, taken in take.items()}
 
     # --- records in -------------------------------------------------------------------------
 
@@ -402,6 +392,21 @@ class Engine(Intake):
             self.large_sz *= 10 ** (old_sz_e - sz_e)
         self.px_e, self.sz_e = px_e, sz_e
         self.derive()
+
+    # Plain functions, not bound methods: an engine that holds itself is freed only by a search for
+    # garbage, which comes seldom, and holds half an hour of its market until then.
+    _take: ClassVar[Takers] = {
+        kind: (events.TAGS[kind], taken)
+        for kind, taken in (
+            (Instrument, _take_instrument),
+            (BookSnapshot, _take_snapshot),
+            (BookDelta, _take_delta),
+            (Trade, _take_trade),
+            (Ticker, _take_ticker),
+            (Kline, _admit),
+            (FeedStatus, _take_status),
+        )
+    }
 
     def derive(self) -> None:
         """What follows from the rest of the state: after a restore, and where that changed."""

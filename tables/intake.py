@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 from streams import events
 from streams.events import UNSTAMPED, BookDelta, Event, Ticker
@@ -18,6 +18,10 @@ from tapeline.errors import MalformedRecord, RecordError, UnknownKind
 
 _NAMED_WITHIN = 96
 """Kind and venue stand at the beginning of a record: of this many bytes."""
+
+
+Takers = Mapping[type, tuple[str, Callable[[Any, Any], bool]]]
+"""By type, the kind and what of an engine takes it: refuses, admits, changes; True if its state changed."""
 
 
 class Intake(ABC):
@@ -33,8 +37,7 @@ class Intake(ABC):
         lane_quotes: How many of them were quotes; the others were book deltas.
     """
 
-    _take: dict[type, tuple[str, Callable[[Any], bool]]]
-    """By type, the kind and what takes it: refuses, admits, changes; True if the state changed."""
+    _take: ClassVar[Takers]
 
     def __init__(
         self, symbol: str, venue: str, custom: Calculators, listed: Iterable[str] = ()
@@ -131,7 +134,7 @@ class Intake(ABC):
                     if event.venue != venue:
                         if self._take_other(offset, event):
                             kinds[kind] += 1
-                    elif taken(event):
+                    elif taken(self, event):
                         kinds[kind] += 1
                         if custom:
                             self._calculate(event)
