@@ -132,10 +132,12 @@ def bridge() -> None:
     import uvloop  # noqa: PLC0415
 
     from streams.bridge_process import run_bridge  # noqa: PLC0415
+    from tapeline.collector import relax  # noqa: PLC0415
     from tapeline.uncaught import configure_process  # noqa: PLC0415
 
     settings = load_settings(require=("kafka_url", "redis_url", "symbols"))
     configure_process(settings, "bridge")
+    relax()
     raise typer.Exit(uvloop.run(run_bridge(settings)))
 
 
