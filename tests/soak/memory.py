@@ -22,14 +22,10 @@ class Resident(NamedTuple):
 
     Attributes:
         at_s: Of the run.
-        pid: Whose life it is of.
-        age_s: Of that life.
         mb: Resident.
     """
 
     at_s: float
-    pid: int
-    age_s: float
     mb: float
 
 

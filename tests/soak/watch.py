@@ -103,7 +103,6 @@ class Watcher:
     def __init__(self, house: House, period_s: float = PERIOD_S) -> None:
         self.seen = Seen()
         self._house, self._period_s = house, period_s
-        self._born: dict[tuple[str, int], float] = {}
         self._consumer: AIOKafkaConsumer | None = None
 
     async def run(self) -> None:
@@ -140,8 +139,7 @@ class Watcher:
             mb = memory_mb(pid)
             if not mb:
                 continue
-            born_s = self._born.setdefault((name, pid), now_s)
-            self.seen.memory[name].append(Resident(now_s, pid, now_s - born_s, mb))
+            self.seen.memory[name].append(Resident(now_s, mb))
             used = cpu_seconds(pid)
             first_s, first, *_ = self.seen.cpu.get((name, pid), (now_s, used))
             self.seen.cpu[name, pid] = (first_s, first, now_s, used)

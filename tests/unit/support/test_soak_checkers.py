@@ -214,10 +214,10 @@ def test_gaps_and_coverage_by_the_rules_of_the_report() -> None:
 EVERY_S = 180.0
 
 
-def cycles(values: list[float], from_s: float = 0.0) -> list[Resident]:
-    """A process restarted in the middle of each cycle, which takes 30 s to its whole size."""
+def cycles(values: list[float]) -> list[Resident]:
+    """A process restarted at the beginning of each cycle, which takes 30 s to its whole size."""
     return [
-        Resident(from_s + n * EVERY_S + t, 100 + n, t, mb * min(1.0, 0.5 + t / 60))
+        Resident(n * EVERY_S + t, mb * min(1.0, 0.5 + t / 60))
         for n, mb in enumerate(values)
         for t in range(0, int(EVERY_S), 5)
     ]

@@ -102,9 +102,7 @@ def test_a_restart_that_is_not_recovered_from_fails() -> None:
 
 def looks(name: str, mb: float, grows: float) -> list[Resident]:
     return [
-        Resident(n * 180.0 + age, n, float(age), mb + grows * n)
-        for n in range(10)
-        for age in range(0, 180, 5)
+        Resident(n * 180.0 + age, mb + grows * n) for n in range(10) for age in range(0, 180, 5)
     ]
 
 
@@ -162,9 +160,9 @@ def test_reports_must_say_that_they_are_old() -> None:
 
 def test_memory_must_stay_below_a_bound_that_knows_nothing_of_the_lag() -> None:
     before, after = Phase(0.0, 9.0), Phase(130.0, 200.0)
-    flat = [Resident(float(t), 1, float(t), 110.0 + (20.0 if t > 10 else 0.0)) for t in range(200)]
+    flat = [Resident(float(t), 110.0 + (20.0 if t > 10 else 0.0)) for t in range(200)]
     assert overloads.bounded(flat, before, OVER, after, 15).holds
-    growing = [Resident(float(t), 1, float(t), 110.0 + t) for t in range(200)]
+    growing = [Resident(float(t), 110.0 + t) for t in range(200)]
     assert not overloads.bounded(growing, before, OVER, after, 15).holds
     assert overloads.cycles(950, 0, 1000.0).holds
     assert overloads.cycles(100, 30, 1000.0).holds
