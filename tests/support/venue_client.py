@@ -24,9 +24,9 @@ async def socket(url: str) -> AsyncIterator[ClientConnection]:
         yield ws
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def until(condition: Callable[[], object], within_s: float = WAIT_S) -> None:
     """Wait for something to become true, not for ever."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110, nobody could set an event
             await asyncio.sleep(0.005)
 

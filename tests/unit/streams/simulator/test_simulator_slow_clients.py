@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import aiohttp
@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from streams.simulator import SimulatedExchange
 from streams.simulator.dialect import Message
+from tests.support.venue_client import until
 
 WAIT_S = 3.0
 
@@ -22,13 +23,6 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for something to become true, not for ever."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110, nobody could set an event
-            await asyncio.sleep(0.005)
-
-
 async def test_a_client_too_far_behind_is_cut_off_alone(client: aiohttp.ClientSession) -> None:
     """Its queue is bounded; the others go on."""
     async with (
@@ -36,11 +30,11 @@ async def test_a_client_too_far_behind_is_cut_off_alone(client: aiohttp.ClientSe
         client.ws_connect(f"{sim.stream_url}/ws/btcusdt@ticker") as good,
         client.ws_connect(f"{sim.stream_url}/ws/slow@trade"),
     ):
-        await until(lambda: len(sim.sessions) == 2)
+        await until(lambda: len(sim.sessions) == 2, WAIT_S)
         slow = next(s for s in sim.sessions if "slow@trade" in s.streams)
         for _ in range(6):  # without giving its writer a turn
             slow.publish(Message(0, "slow@trade", "{}"), 0)
-        await until(lambda: len(sim.sessions) == 1)
+        await until(lambda: len(sim.sessions) == 1, WAIT_S)
         assert sim.counts["slow"] == 1
         assert not good.closed
         slow.offer("slow@trade", "{}")  # late, and nobody minds
@@ -57,7 +51,7 @@ async def test_a_clock_that_was_behind_counts_against_no_client(
         ) as sim,
         client.ws_connect(f"{sim.stream_url}/ws/btcusdt@depth@100ms") as ws,
     ):
-        await until(lambda: sim.sessions)
+        await until(lambda: sim.sessions, WAIT_S)
         now[0] += 30_000
         async with asyncio.timeout(WAIT_S):
             found = [json.loads(await ws.receive_str()) for _ in range(250)]
