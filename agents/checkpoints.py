@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from agents.metrics import Metrics
 from agents.schedule import Grid
@@ -24,6 +24,9 @@ from agents.shards import Shards
 from tables.changelog import checkpoint_key, encode_checkpoint
 from tapeline.clock import Clock
 from tapeline.logging import get_logger
+
+TOLD: Final = 20
+"""So many symbols are named in one log line."""
 
 log = get_logger("checkpoints")
 
@@ -93,14 +96,28 @@ class Checkpointer:
             await self._save([symbol for symbol in due if self._shards.may_save(symbol)])
 
     async def save_all(self) -> None:
-        """One checkpoint of every dirty symbol, now: before a stop."""
-        await self._save([s for s in self._shards.symbols() if self._shards.may_save(s)])
+        """One checkpoint of every dirty symbol, now: before a stop.
+
+        What it could not keep is told, also where it is cancelled, and where the seat is so
+        uncertain that it does not try: the records are applied again by whoever comes next.
+        """
+        try:
+            await self._save(self._dirty())
+        finally:
+            left = self._ours(self._dirty())
+            if left:
+                log.warning("checkpoint.not_kept", symbols=left[:TOLD], symbols_total=len(left))
 
     async def _save(self, symbols: list[str]) -> None:
         if not self._seated():
             return
-        ours = [s for s in symbols if self._may_keep(s, self.tokens.get(s, 0))]
-        await asyncio.gather(*(self._save_one(symbol) for symbol in ours))
+        await asyncio.gather(*(self._save_one(symbol) for symbol in self._ours(symbols)))
+
+    def _dirty(self) -> list[str]:
+        return [symbol for symbol in self._shards.symbols() if self._shards.may_save(symbol)]
+
+    def _ours(self, symbols: list[str]) -> list[str]:
+        return [s for s in symbols if self._may_keep(s, self.tokens.get(s, 0))]
 
     async def _save_one(self, symbol: str) -> None:
         shards = self._shards

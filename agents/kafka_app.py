@@ -231,7 +231,7 @@ class TapelineApp(faust.App):
             async with asyncio.timeout(KEEP_S):
                 await super().on_stop()
         except TimeoutError:
-            log.error("worker.not_kept", seconds=KEEP_S)
+            log.warning("worker.stop_cut_short", seconds=KEEP_S)
         if self.on_closing is not None:
             await self.on_closing()
 

@@ -105,11 +105,11 @@ class Process:
         await asyncio.gather(*self._reading)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def broker(
     background: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalKafka]:
-    """A Kafka of this module's own, to be killed."""
+    """A Kafka of the test's own, to be killed."""
     with own_kafka(background, tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,6 +18,7 @@ from tables.changelog import Checkpoint, decode_checkpoint
 from tables.parameters import Parameters
 from tapeline.clock import ManualClock
 from tests.support.batches import batch
+from tests.support.logs import Logged
 from tests.support.tape import Tape, opened
 
 PARTITIONS = 64
@@ -100,6 +102,12 @@ class Bench:
         )
 
 
+def not_kept(logged: Logged) -> list[list[str]]:
+    """The symbols of each line that says so."""
+    lines = [json.loads(line) for line in logged.take().splitlines()]
+    return [line["symbols"] for line in lines if line["event"] == "checkpoint.not_kept"]
+
+
 async def test_offsets_are_committed_behind_the_acknowledgement() -> None:
     """Not behind the sending."""
     bench = Bench(at_once=False)
@@ -129,8 +137,10 @@ async def test_nothing_new_nothing_written() -> None:
 
 
 @pytest.mark.parametrize("error", [ConnectionError("away"), asyncio.CancelledError()])
-async def test_a_checkpoint_that_did_not_arrive_is_taken_anew(error: BaseException) -> None:
-    """And nothing is committed meanwhile."""
+async def test_a_checkpoint_that_did_not_arrive_is_taken_anew(
+    error: BaseException, logged: Logged
+) -> None:
+    """And nothing is committed meanwhile; at a stop, that it was not kept is told."""
     bench = Bench(at_once=False)
     bench.feed(opened())
     saving = asyncio.create_task(bench.checkpointer.save_all())
@@ -145,6 +155,7 @@ async def test_a_checkpoint_that_did_not_arrive_is_taken_anew(error: BaseExcepti
         assert bench.count("failed") == 1
     assert bench.ledger.committable(HOME) == 0
     assert bench.shards.may_save(SYMBOL)
+    assert not_kept(logged) == [[SYMBOL]]
 
 
 async def test_lower_tokens_are_tombstoned_once_the_own_record_is_there() -> None:
@@ -182,8 +193,11 @@ async def test_dirty_symbols_are_saved_as_they_fall_due() -> None:
     assert bench.ledger.committable(HOME) == 2
 
 
-async def test_nothing_is_kept_while_the_group_assigns_anew() -> None:
-    """The next owner may have read the changelog already: ours would count, and end too early."""
+async def test_nothing_is_kept_while_the_group_assigns_anew(logged: Logged) -> None:
+    """The next owner may have read the changelog already: ours would count, and end too early.
+
+    Whoever stops then has been told so: it may be that no broker is there to ask.
+    """
     bench = Bench()
     bench.feed(opened())
     bench.seated = False
@@ -193,6 +207,7 @@ async def test_nothing_is_kept_while_the_group_assigns_anew() -> None:
         await asyncio.sleep(0.12)
     await bench.checkpointer.save_all()
     assert bench.changelog.records == []
+    assert not_kept(logged) == [[SYMBOL]]
     bench.seated = True
     bench.clock.advance(1000)
     await bench.sent()
@@ -201,8 +216,11 @@ async def test_nothing_is_kept_while_the_group_assigns_anew() -> None:
     assert len(bench.changelog.records) == 1
 
 
-async def test_a_state_is_not_kept_under_another_writers_token() -> None:
-    """That writer may be paused over a checkpoint of its own, which would replace ours."""
+async def test_a_state_is_not_kept_under_another_writers_token(logged: Logged) -> None:
+    """That writer may be paused over a checkpoint of its own, which would replace ours.
+
+    It keeps the state, so nobody need be told.
+    """
     bench = Bench(token=5)
     bench.checkpointer.set_symbols({SYMBOL: {9}})
     bench.feed(opened())
@@ -213,6 +231,7 @@ async def test_a_state_is_not_kept_under_another_writers_token() -> None:
     await bench.checkpointer.save_all()
     # And what was kept under the other goes, when ours is acknowledged.
     assert [key for key, _ in bench.changelog.records] == [b"BTCUSDT@10", b"BTCUSDT@9"]
+    assert not_kept(logged) == []
 
 
 async def test_no_checkpoint_covers_a_record_that_is_nowhere_yet() -> None:
