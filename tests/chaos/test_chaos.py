@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from itertools import groupby
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.support.redis_process import redis_binary, valkey_binary
 
 SYMBOLS = 4
 SESSION_S = 10.0
+MENDED_S = 15.0
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,12 +47,44 @@ def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenarios, "FLAPS", 2)
 
 
+class Clusters:
+    """Three nodes and a few symbols, for all the faults in turn; new ones after one that stayed."""
+
+    def __init__(self, background: BackgroundLoop) -> None:
+        self._background = background
+        self._made: AbstractAsyncContextManager[Cluster] | None = None
+        self._cluster: Cluster | None = None
+
+    def get(self) -> Cluster:
+        """The one that there is, or a new one."""
+        if self._cluster is None:
+            self._made = cluster(3, SYMBOLS, durable=True, broker=run.AT_ONCE)
+            self._cluster = self._background.run(self._made.__aenter__())
+        return self._cluster
+
+    def end(self) -> None:
+        made, self._made, self._cluster = self._made, None, None
+        if made is not None:
+            self._background.run(made.__aexit__(None, None, None))
+
+
 @pytest.fixture(scope="module")
-def running(background: BackgroundLoop) -> Iterator[Cluster]:
-    """Three nodes and a few symbols, for all the faults in turn."""
-    one = cluster(3, SYMBOLS, durable=True, broker=run.AT_ONCE)
-    yield background.run(one.__aenter__())
-    background.run(one.__aexit__(None, None, None))
+def clusters(background: BackgroundLoop) -> Iterator[Clusters]:
+    made = Clusters(background)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def running(background: BackgroundLoop, clusters: Clusters) -> Iterator[Cluster]:
+    """Settled, also where the test before failed with a node paused, cut off or dead."""
+    one = clusters.get()
+    yield one
+    try:
+        background.run(one.settled(MENDED_S))
+    except AssertionError as error:
+        print(f"the next test has a cluster of its own: {error}")
+        clusters.end()
 
 
 def _brought_about(

@@ -1,8 +1,9 @@
 """A second try for tests of real processes, few of them a run, and never in silence.
 
 A test that starts brokers, kills workers or drives a browser may fail because the machine stood
-still for a moment. It is run once more, and how it failed first is printed at the run's end: what
-fails now and then is a fault to look for. `MOST` of them a run are let pass, so a change that
+still for a moment. It is run once more, and how it failed first is printed at the run's end, in
+full and once more in its last lines, where a log that was cut off still has it: what fails now and
+then is a fault to look for. `MOST` of them a run are let pass, so a change that
 breaks much fails at once. Unit tests and simulations have no such excuse and no second try.
 """
 
@@ -47,3 +48,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(report.longreprtext)
         for title, text in report.sections:
             terminalreporter.write_line(f"--- {title}\n{text}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None:
+        return
+    for report in terminal.getreports("rerun"):
+        terminal.write_line(f"failed at first: {report.nodeid} ({report.when}): {reason(report)}")
+
+
+def reason(report: pytest.TestReport) -> str:
+    """One line of why a test failed."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    lines = (crash.message if crash is not None else report.longreprtext).splitlines()
+    return lines[0] if lines else "no reason given"

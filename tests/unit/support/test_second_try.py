@@ -36,6 +36,8 @@ def test_what_fails_once_passes_and_is_told(suite: pytest.Pytester) -> None:
     result = outcome(suite, "integration", shaky="once('broker')", sound="pass")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*failed at first*", "*test_shaky (call)", "*broker stood still*"])
+    assert result.outlines[-1].startswith("failed at first: tests/integration/")
+    assert result.outlines[-1].endswith("::test_shaky (call): AssertionError: broker stood still")
 
 
 def test_what_fails_twice_fails(suite: pytest.Pytester) -> None:
