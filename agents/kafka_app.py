@@ -162,6 +162,13 @@ class TapelineWorker(faust.Worker):
         """A word to the operator is a log line like all others."""
         log.info("worker.told", said=msg)
 
+    async def _sentinel_task(self) -> None:
+        """What the loop runs last, and by mode's own wish for a second.
+
+        Everything has been stopped and awaited by then: it would only keep a rolling restart
+        waiting.
+        """
+
     def execute_from_commandline(self) -> None:
         """Run to the end, and leave the process."""
         try:

@@ -37,7 +37,7 @@ from tapeline.config_security import refuse_for_own_servers
 from tapeline.errors import ConfigError, StackError
 from tapeline.stack.embedded import EmbeddedKeyValueStore
 from tapeline.stack.kafka_jars import unavailable
-from tapeline.stack.kafka_local import LocalKafka
+from tapeline.stack.kafka_local import AT_ONCE, LocalKafka
 from tapeline.stack.ports import free_port
 from tapeline.stack.processes import ChildProcess
 from tapeline.stack.programs import program
@@ -201,7 +201,8 @@ async def _settings(stack: AsyncExitStack, tape: TapeSource) -> Settings:
         if reason is not None:
             raise StackError(f"a capture runs on a real Kafka: set KAFKA_URL ({reason})")
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tapeline-kafka-"))
-        kafka_url = (await stack.enter_async_context(LocalKafka(Path(folder)))).url
+        kafka = LocalKafka(Path(folder), settings=AT_ONCE)
+        kafka_url = (await stack.enter_async_context(kafka)).url
     if not redis_url:
         redis_url = (await stack.enter_async_context(EmbeddedKeyValueStore())).url
     name = f"capture-{uuid.uuid4().hex[:8]}"

@@ -268,16 +268,16 @@ class DevStack:
         return broker.url, True
 
     async def _local_kafka(self) -> str:
-        from tapeline.stack.kafka_local import LocalKafka  # noqa: PLC0415 - not for each `dev`
+        from tapeline.stack.kafka_local import AT_ONCE, LocalKafka  # noqa: PLC0415 - not for each `dev`
 
         folder = self._services.enter_context(
             tempfile.TemporaryDirectory(prefix="tapeline-kafka-", ignore_cleanup_errors=True)
         )
-        kafka = LocalKafka(Path(folder), on_line=self.on_line)
+        kafka = LocalKafka(Path(folder), settings=AT_ONCE, on_line=self.on_line)
         await self._services.enter_async_context(kafka)
         self._children.append(kafka.child)
         self.urls["broker"], self.broker = kafka.url, "Apache Kafka"
-        self.say("broker", kafka.url, "Apache Kafka, stock settings")
+        self.say("broker", kafka.url, "Apache Kafka, on the JVM")
         return kafka.url
 
     async def _store(self, given: Settings) -> str:

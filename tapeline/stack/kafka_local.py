@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import uuid
 from pathlib import Path
+from typing import Final
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
@@ -14,6 +15,9 @@ from tapeline.stack.kafka_jars import HOME, find_java, kafka_jars
 from tapeline.stack.ports import LOOPBACK, answers, check_free, free_port
 from tapeline.stack.processes import ChildProcess, OnLine, run_to_end
 from tapeline.stack.service import Service
+
+AT_ONCE: Final = {"group.initial.rebalance.delay.ms": "0"}
+"""Settings for a machine of one's own: a group's first member is not kept waiting 3 s for others."""
 
 _FORMAT_S = 60.0
 _READY_S = 60.0

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tapeline.stack.kafka_local import AT_ONCE
 from tapeline.stack.ports import LOOPBACK
 from tapeline.stack.processes import ChildProcess
 from tests.chaos.cluster import Cluster, cluster
@@ -19,7 +20,6 @@ from tests.chaos.history import Accepted, calls, judged, overdue, regranted
 from tests.chaos.scenarios import DURABLE, FROM_ONE, SCENARIOS, Fault
 
 LEASE_TTL_S = 2.0
-AT_ONCE = {"group.initial.rebalance.delay.ms": "0"}
 
 
 def say(text: str) -> None:

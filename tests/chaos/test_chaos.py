@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tapeline.stack import kafka_jars
+from tapeline.stack.kafka_local import AT_ONCE
 from tests.chaos import run, scenarios
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.figures import gap_s
@@ -58,7 +59,7 @@ class Clusters:
     def get(self) -> Cluster:
         """The one that there is, or a new one."""
         if self._cluster is None:
-            self._made = cluster(3, SYMBOLS, durable=True, broker=run.AT_ONCE)
+            self._made = cluster(3, SYMBOLS, durable=True, broker=AT_ONCE)
             self._cluster = self._background.run(self._made.__aenter__())
         return self._cluster
 

@@ -18,7 +18,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from streams.topics import admin_of, changelog_of
 from tables.changelog import Checkpoint, newest
 from tapeline.stack import kafka_jars
-from tapeline.stack.kafka_local import LocalKafka
+from tapeline.stack.kafka_local import AT_ONCE, LocalKafka
 from tests.support.background import BackgroundLoop
 from tests.support.crashes import (
     LISTINGS,
@@ -49,7 +49,7 @@ def broker(
     reason = kafka_jars.unavailable()
     if reason:
         pytest.skip(reason)
-    settings = {"group.initial.rebalance.delay.ms": "0", "log.cleaner.backoff.ms": "200"}
+    settings = {**AT_ONCE, "log.cleaner.backoff.ms": "200"}
     kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), settings=settings)
     with running(background, kafka):
         yield kafka

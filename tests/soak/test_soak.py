@@ -10,6 +10,7 @@ import os
 import pytest
 
 from tapeline.stack.kafka_jars import unavailable
+from tapeline.stack.kafka_local import AT_ONCE
 from tests.soak.__main__ import overload_options, soak_options
 from tests.soak.overload import run as overload
 from tests.soak.run import run
@@ -22,8 +23,6 @@ pytestmark = [
     pytest.mark.skipif(unavailable() is not None, reason="no Apache Kafka on this machine's Java"),
     pytest.mark.skipif(any_binary() is None, reason="no redis-server, and no Valkey"),
 ]
-
-AT_ONCE = {"group.initial.rebalance.delay.ms": "0"}
 
 
 @pytest.mark.slow(limit_s=150)

@@ -16,7 +16,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from redis.asyncio import Redis
 
 from streams.topics import admin_of
-from tapeline.stack.kafka_local import LocalKafka
+from tapeline.stack.kafka_local import AT_ONCE, LocalKafka
 from tapeline.stack.ports import LOOPBACK, free_port
 from tests.support.certificates import Authority
 from tests.support.imports import ROOT
@@ -44,7 +44,7 @@ class SecuredKafka(LocalKafka):
     """
 
     def __init__(self, data_dir: Path, authority: Authority, users: Mapping[str, str]) -> None:
-        super().__init__(data_dir)
+        super().__init__(data_dir, settings=AT_ONCE)
         self.secure_port = free_port(frozenset({self.port}))
         self.mutual_port = free_port(frozenset({self.port, self.secure_port}))
         self._authority, self._users = authority, users

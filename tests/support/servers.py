@@ -18,7 +18,7 @@ import redis
 from tapeline.errors import StackError
 from tapeline.stack import kafka_jars
 from tapeline.stack.embedded import EmbeddedKeyValueStore, store_program
-from tapeline.stack.kafka_local import LocalKafka
+from tapeline.stack.kafka_local import AT_ONCE, LocalKafka
 from tapeline.stack.service import Service
 from tests.support import containers
 from tests.support.background import BackgroundLoop
@@ -152,7 +152,7 @@ def _given_kafka() -> Generator[str, None, None]:
 
 @contextmanager
 def _local_kafka(background: BackgroundLoop, data_dir: Path) -> Generator[str, None, None]:
-    with running(background, LocalKafka(data_dir)) as kafka:
+    with running(background, LocalKafka(data_dir, settings=AT_ONCE)) as kafka:
         yield kafka.url
     # Its segments are preallocated; pytest would keep them for three more runs.
     shutil.rmtree(data_dir, ignore_errors=True)
@@ -162,12 +162,12 @@ def _local_kafka(background: BackgroundLoop, data_dir: Path) -> Generator[str, N
 def own_kafka(background: BackgroundLoop, data_dir: Path) -> Generator[LocalKafka, None, None]:
     """A Kafka of a test module's own, to be killed; skips where there can be none.
 
-    Stock but for the wait for more members of a group, which costs each start of a worker 3 s.
+    Stock but for the wait for more members of a group.
     """
     reason = kafka_jars.unavailable()
     if reason:
         pytest.skip(reason)
-    kafka = LocalKafka(data_dir, settings={"group.initial.rebalance.delay.ms": "0"})
+    kafka = LocalKafka(data_dir, settings=AT_ONCE)
     with running(background, kafka):
         yield kafka
     # Its segments are preallocated; pytest would keep them for three more runs.

@@ -55,6 +55,7 @@ def test_fausts_consumer_still_has(name: str) -> None:
         (consumers.Consumer, "on_partitions_revoked", ["self", "revoked"]),
         (driver.Consumer, "verify_event_path", ["self", "now", "tp"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+        (faust.Worker, "_sentinel_task", ["self"]),
         (GroupCoordinator, "_do_rejoin_group", ["self", "subscription"]),
         (Fetcher, "_proc_fetch_request", ["self", "assignment", "node_id", "request"]),
         (Fetcher, "_get_actions_per_node", ["self", "assignment"]),
