@@ -14,33 +14,19 @@ from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from streams.simulator import SimulatedExchange, cli
 from tapeline.errors import ConfigError
+from tests.support.venue_client import WAIT_S, get, until
 
-WAIT_S = 3.0
 ROOT = Path(__file__).parents[4]
 Get = Callable[..., Awaitable[tuple[int, Any]]]
 
 
-@pytest_asyncio.fixture(loop_scope="function")
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-@pytest_asyncio.fixture(loop_scope="function")
+@pytest.fixture
 async def sim() -> AsyncIterator[SimulatedExchange]:
     async with SimulatedExchange(["BTCUSDT", "ETHUSDT"], seed=7, rate=300) as running:
         yield running
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for something to become true, not for ever."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110, nobody could set an event
-            await asyncio.sleep(0.005)
 
 
 async def frames(
@@ -59,11 +45,6 @@ async def ask(ws: aiohttp.ClientWebSocketResponse, text: str) -> Any:
     await ws.send_str(text)
     found = await frames(ws, lambda got: got and ("result" in got[-1] or "code" in got[-1]))
     return found[-1]
-
-
-async def get(client: aiohttp.ClientSession, url: str, **params: str) -> tuple[int, Any]:
-    async with client.get(url, params=params) as response:
-        return response.status, await response.json()
 
 
 # --- REST ---

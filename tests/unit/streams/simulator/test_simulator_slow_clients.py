@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import aiohttp
-import pytest_asyncio
 
 from streams.simulator import SimulatedExchange
 from streams.simulator.dialect import Message
 from tests.support.venue_client import until
 
 WAIT_S = 3.0
-
-
-@pytest_asyncio.fixture(loop_scope="function")
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 async def test_a_client_too_far_behind_is_cut_off_alone(client: aiohttp.ClientSession) -> None:

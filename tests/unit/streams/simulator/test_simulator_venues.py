@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from websockets.exceptions import ConnectionClosed
 
 from streams.simulator import SimulatedExchange, cli
@@ -26,12 +24,6 @@ from tests.support.venue_client import (
     socket,
     until,
 )
-
-
-@pytest_asyncio.fixture(loop_scope="function")
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 async def frozen_book(

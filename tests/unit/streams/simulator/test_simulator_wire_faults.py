@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
@@ -18,12 +16,6 @@ from tests.support.venue_client import WAIT_S, frames, get, kraken_book, rest_of
 
 ABNORMAL = 1006
 """RFC 6455, 7.4.1: the connection ended without a closing handshake."""
-
-
-@pytest_asyncio.fixture(loop_scope="function")
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 async def test_injected_faults_are_what_a_client_sees(client: aiohttp.ClientSession) -> None:
