@@ -15,7 +15,7 @@ from yarl import URL
 
 from agents.assignor import HrwAssignor, url_of
 from agents.eviction import client_id
-from agents.ledger import CommitLedger
+from agents.ledger import COMMIT_PERIOD_MS, CommitLedger
 from agents.store import EngineTable
 from agents.transport import BatchConsumer, BatchSchema, BatchTransport
 from tapeline.config import Settings
@@ -32,8 +32,6 @@ KEEP_S: Final = 3.0
 
 REQUEST_TIMEOUT_S: Final = 20.0
 """At least; never below the session timeout, which Faust refuses."""
-
-COMMIT_INTERVAL_S: Final = 1.0
 
 METADATA_AGE_MS: Final = 3_000
 """Between two looks at the topics there are. Stock Faust looks every five minutes: where the
@@ -304,7 +302,7 @@ def create_kafka_app(
         broker_heartbeat_interval=settings.session_timeout_ms / 1000 / HEARTBEATS_PER_SESSION,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
         broker_request_timeout=max(REQUEST_TIMEOUT_S, settings.session_timeout_ms / 1000),
-        broker_commit_interval=COMMIT_INTERVAL_S,
+        broker_commit_interval=COMMIT_PERIOD_MS / 1000,
         broker_max_poll_records=BATCH_RECORDS,
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",

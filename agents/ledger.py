@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from agents.pace import Pace
+
+COMMIT_PERIOD_MS: Final = 1000
+"""Between two commits of what may be."""
 
 
 @dataclass(slots=True)

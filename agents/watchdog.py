@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from agents.broker_look import BrokerLook, Look
+from agents.ledger import COMMIT_PERIOD_MS
 from agents.metrics import Metrics
 from tapeline.errors import TapelineError
 from tapeline.logging import get_logger
@@ -70,6 +71,8 @@ class Concern:
         progress: Anything that changes when it gets on.
         limit_ms: Time without progress after which it has stalled.
         detail: What it is at, for people.
+        period_ms: Of what is done now and then: that long it does not move when all is well, which
+            is not held against it.
     """
 
     kind: str
@@ -77,6 +80,7 @@ class Concern:
     progress: Hashable
     limit_ms: int
     detail: str = ""
+    period_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -89,12 +93,12 @@ class Standstill:
     @property
     def suspected(self) -> bool:
         """Half of the limit has passed."""
-        return 2 * self.ms >= self.concern.limit_ms
+        return 2 * (self.ms - self.concern.period_ms) >= self.concern.limit_ms
 
     @property
     def stalled(self) -> bool:
         """All of it has."""
-        return self.ms >= self.concern.limit_ms
+        return self.ms - self.concern.period_ms >= self.concern.limit_ms
 
     def as_json(self) -> dict[str, Any]:
         """For ``/health``."""
@@ -228,7 +232,7 @@ def concerns_of(pulse: Pulse, look: Look, stall_ms: int, group_ms: int) -> list[
         at = max(pulse.committed.get(partition, -1), look.committed.get(partition, -1))
         if due is not None and at < due:
             detail = f"{due} may be committed, {at} is"
-            found.append(Concern("commit", partition, at, stall_ms, detail))
+            found.append(Concern("commit", partition, at, stall_ms, detail, COMMIT_PERIOD_MS))
     return found
 
 
@@ -255,7 +259,7 @@ class Watchdog:
         self._stall_ms, self._group_ms = stall_ms, group_ms
         self._judge = Judge()
         self._seen = Look()
-        self._looked_s = 0.0
+        self._looked_s = self._assigned_s = 0.0
         self._away_s: dict[str, float] = {}
         self._failed = self._complete = False
         self._suspected: set[str] = set()
@@ -298,11 +302,14 @@ class Watchdog:
     def tick(self, elapsed_ms: int, now_s: float) -> None:
         """One look at the worker, and what follows from it."""
         pulse, look = self._worker.pulse(), self._seen
-        away = {**look.outages, **self._worker.outages()}
-        self._tell_outages(away, now_s)
         if pulse.complete and not self._complete:
             self._judge.settled()  # an assignment has been through every connection
+            self._assigned_s = now_s
         self._complete = pulse.complete
+        # What was away for a look that is older than the assignment is back.
+        of_broker = look.outages if self._looked_s >= self._assigned_s else {}
+        away = {**of_broker, **self._worker.outages()}
+        self._tell_outages(away, now_s)
         concerns = concerns_of(pulse, look, self._stall_ms, self._group_ms)
         self.standing = self._judge.step(elapsed_ms, concerns, excused=bool(away))
         self._tell(pulse, look)

@@ -144,6 +144,11 @@ async def test_a_quiet_market_is_no_stall(one: Installation, redis: Client) -> N
     """Neither before the first record nor after the last."""
     worker = await one.worker(NT_STALL_MS="2000")
     await worker.ready()
+
+    async def well() -> bool:
+        return (await worker.probe())[1].get("status") == "ok"
+
+    await eventually(well, what="a coordinator: a broker's first group waits for it")
     answers = []
     until = time.monotonic() + QUIET_S
     await one.write_tape(opened().records)
@@ -188,5 +193,7 @@ async def test_stopped_and_continued_is_no_stall(one: Installation, redis: Clien
         return joined() > 1 and (await worker.health() or {}).get("assigned") is True
 
     await eventually(again, what="a second assignment")
-    # It joins once: who throws a seat away has the whole group wait for that seat's session.
-    assert joined() == 2
+    # It joins once: who throws a seat away has the whole group wait for that seat's session. Where
+    # it was quicker than its first heartbeat to Redis, it asks for its share once it has that, too.
+    seats = joined()
+    assert seats <= 2 + len(worker.logged("ownership.able_again"))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agents.broker_look import Look
+from agents.ledger import COMMIT_PERIOD_MS
 from agents.metrics import Metrics
 from agents.watchdog import (
     JUMP_MS,
@@ -53,6 +54,23 @@ def test_it_is_suspected_at_half_the_limit_and_stalled_at_all_of_it() -> None:
     assert found.index((True, False)) * TICK_MS == LIMIT_MS / 2
     assert found.index((True, True)) * TICK_MS == LIMIT_MS
     assert judge.ages_ms("records") == {3: LIMIT_MS}
+
+
+def test_what_is_done_now_and_then_has_its_period_beside_the_limit() -> None:
+    """Offsets are committed once a second: until then a commit has not moved, and all is well."""
+    judge = Judge()
+    concern = Concern("commit", 3, 7, LIMIT_MS, period_ms=COMMIT_PERIOD_MS)
+    suspected = [
+        bool(judge.step(TICK_MS, [concern], excused=False))
+        for _ in range(0, LIMIT_MS + TICK_MS, TICK_MS)
+    ]
+    assert suspected.index(True) * TICK_MS == COMMIT_PERIOD_MS + LIMIT_MS / 2
+    assert stalled_after(Judge(), concern) == COMMIT_PERIOD_MS + LIMIT_MS + TICK_MS
+
+
+def test_a_commit_has_the_period_of_commits() -> None:
+    [commit] = concerns_of(pulse(committed={3: 90}), look(committed={}), LIMIT_MS, GROUP_MS)
+    assert commit.period_ms == COMMIT_PERIOD_MS
 
 
 def test_each_partition_is_judged_by_itself() -> None:
@@ -228,6 +246,21 @@ class Bench:
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
+
+
+def test_what_was_away_before_an_assignment_excuses_nothing_after_it() -> None:
+    """The broker that assigned partitions is there, whatever a look of a moment earlier has found."""
+    bench = Bench()
+    bench.worker.now = pulse(complete=False, recovering=True)
+    bench.see(look(outages={"coordinator": "none yet"}))
+    bench.run(TICK_MS, looking=False)
+    assert bench.dog.health()[1]["status"] == "degraded"
+    bench.worker.now = pulse(taken={3: 90})
+    bench.run(TICK_MS, looking=False)
+    assert bench.dog.health()[1]["status"] == "ok"
+    bench.see(look())
+    bench.run(LIMIT_MS)
+    assert [type(error) for error in bench.worker.failures] == [Stalled]
 
 
 def test_health_says_what_stands_still_since_when() -> None:
