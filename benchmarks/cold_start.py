@@ -29,6 +29,7 @@ from benchmarks.consumers import APPLIED
 from benchmarks.machine import described, machine, versions
 from benchmarks.servers import Bench, metrics_text, samples, servers, total
 from lua import Keys
+from tapeline.stack.kafka_local import AT_ONCE
 from tapeline.stack.processes import ChildProcess
 from tapeline.stack.programs import program
 
@@ -40,7 +41,7 @@ RATE = 500
 ANSWER_S = 120.0
 POLL_S = 0.1
 BROKERS = {
-    "group.initial.rebalance.delay.ms=0": {"group.initial.rebalance.delay.ms": "0"},
+    "group.initial.rebalance.delay.ms=0": AT_ONCE,
     "stock": {},
 }
 

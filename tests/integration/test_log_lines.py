@@ -25,7 +25,7 @@ from tapeline.stack.programs import COMMANDS
 from tests.support.background import BackgroundLoop
 from tests.support.commands import environment, start
 from tests.support.redis_process import RedisProcess, running_server
-from tests.support.servers import own_kafka
+from tests.support.servers import kill_kafka, own_kafka, start_kafka
 from tests.support.worker import Installation, eventually
 
 pytestmark = [
@@ -219,11 +219,10 @@ async def test_every_line_is_one_through_outages_of_everything(
         await asyncio.to_thread(store.start)
         await worker.says("lease_acquired", mark)
 
-        broker.kill()
-        await asyncio.to_thread(background.run, broker.stop(grace_s=0))
+        await kill_kafka(background, broker)
         await bridge.says("broker.outage")
         mark = len(bridge.lines)
-        await asyncio.to_thread(background.run, broker.start())
+        await start_kafka(background, broker)
         await bridge.says("broker.recovered", mark, 60.0)
 
         # The key went with the Redis that was killed; the level has ended with its time, or does.

@@ -17,8 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.topics import admin_of, changelog_of
 from tables.changelog import Checkpoint, newest
-from tapeline.stack import kafka_jars
-from tapeline.stack.kafka_local import AT_ONCE, LocalKafka
+from tapeline.stack.kafka_local import LocalKafka
 from tests.support.background import BackgroundLoop
 from tests.support.crashes import (
     LISTINGS,
@@ -30,7 +29,7 @@ from tests.support.crashes import (
     nothing_lost_nothing_twice,
 )
 from tests.support.processes import state_of
-from tests.support.servers import running
+from tests.support.servers import kill_kafka, mended_kafka, own_kafka, start_kafka
 from tests.support.worker import Installation, WorkerProcess, eventually, total
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
@@ -42,17 +41,18 @@ RATE = 40
 
 
 @pytest.fixture(scope="module")
-def broker(
+def module_broker(
     background: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalKafka]:
     """A Kafka of this module's own: killed, and with a cleaner that does not wait."""
-    reason = kafka_jars.unavailable()
-    if reason:
-        pytest.skip(reason)
-    settings = {**AT_ONCE, "log.cleaner.backoff.ms": "200"}
-    kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), settings=settings)
-    with running(background, kafka):
+    eager = {"log.cleaner.backoff.ms": "200"}
+    with own_kafka(background, tmp_path_factory.mktemp("kafka"), **eager) as kafka:
         yield kafka
+
+
+@pytest.fixture
+def broker(background: BackgroundLoop, module_broker: LocalKafka) -> LocalKafka:
+    return mended_kafka(background, module_broker)
 
 
 @pytest.fixture
@@ -140,11 +140,10 @@ async def test_the_broker_is_killed_and_restarted(
     async with market(one, count, 8.0, seed=SEED):
         worker = await one.worker()
         await applying(worker, RATE)
-        broker.kill()
-        await asyncio.to_thread(background.run, broker.stop(grace_s=0))
+        await kill_kafka(background, broker)
         if both:
             await worker.killed()
-        await asyncio.to_thread(background.run, broker.start())
+        await start_kafka(background, broker)
         if both:
             worker = await one.worker()
         await applying(worker)

@@ -12,7 +12,7 @@ import pytest
 from tapeline.stack.kafka_local import LocalKafka
 from tests.support.background import BackgroundLoop
 from tests.support.redis_process import RedisProcess, redis_binary, valkey_binary
-from tests.support.servers import own_kafka
+from tests.support.servers import kill_kafka, mended_kafka, own_kafka, start_kafka
 from tests.support.tape import opened, random_tape
 from tests.support.worker import (
     SYMBOL,
@@ -43,10 +43,7 @@ def module_broker(
 
 @pytest.fixture
 def broker(background: BackgroundLoop, module_broker: LocalKafka) -> LocalKafka:
-    """It runs when a test begins, also where the one before failed while it was away."""
-    if not module_broker.running:
-        background.run(module_broker.start())
-    return module_broker
+    return mended_kafka(background, module_broker)
 
 
 @pytest.fixture
@@ -65,15 +62,6 @@ async def one(broker: LocalKafka, store: RedisProcess) -> AsyncIterator[Installa
     installation = Installation(broker.url, store.url, env={"NT_CLOCK": "records"})
     yield installation
     await installation.close()
-
-
-async def killed(background: BackgroundLoop, broker: LocalKafka) -> None:
-    broker.kill()
-    await asyncio.to_thread(background.run, broker.stop(grace_s=0))
-
-
-async def started(background: BackgroundLoop, broker: LocalKafka) -> None:
-    await asyncio.to_thread(background.run, broker.start())
 
 
 async def test_redis_away_at_start_and_lost_while_running(
@@ -133,7 +121,7 @@ async def test_the_broker_is_killed_and_comes_back(
     tape = random_tape(41, 1200, step_ms=60)
     last = len(tape.records) - 1
     await one.apply_topics()
-    await killed(background, broker)
+    await kill_kafka(background, broker)
     worker = await one.worker()
     await worker.says("broker.unavailable")
     health = await worker.health()
@@ -141,13 +129,13 @@ async def test_the_broker_is_killed_and_comes_back(
     assert not health["assigned"]
     assert await worker.live(), "a restart brings no broker back"
     assert await worker.unready()
-    await started(background, broker)
+    await start_kafka(background, broker)
     await worker.ready()
     async with one.redis() as redis:
         await one.write_tape(tape.records[:600])
         await report_at(redis, 599, worker=worker)
-        await killed(background, broker)
-        await started(background, broker)
+        await kill_kafka(background, broker)
+        await start_kafka(background, broker)
         back = time.monotonic()
         await one.write_tape(tape.records[600:])
         report = await report_at(redis, last, worker=worker)
@@ -179,7 +167,7 @@ async def test_an_outage_is_no_stall(
         await one.write_tape(tape.records[:300])
         worker.pause()
         await one.write_tape(tape.records[300:600])
-        await killed(background, broker)
+        await kill_kafka(background, broker)
         worker.resume()
         answers = []
         until = time.monotonic() + OUTAGE_S
@@ -189,15 +177,12 @@ async def test_an_outage_is_no_stall(
         assert {status for status, _ in answers} <= {0, 200}
         assert answers[-1][1]["status"] == "degraded"
         assert answers[-1][1]["outages"]["broker"]["seconds"] > OUTAGE_S / 2
-        await started(background, broker)
+        await start_kafka(background, broker)
         await one.write_tape(tape.records[600:])
         report = await report_at(redis, last, worker=worker)
         assert compared(report) == await recomputed(one)
 
-        async def well() -> bool:
-            return (await worker.probe())[1].get("status") == "ok"
-
-        await eventually(well, what="no outage")
+        await eventually(worker.well, what="no outage")
     store.kill()
 
     async def said() -> bool:
@@ -240,7 +225,7 @@ async def test_asked_to_stop_without_a_broker(
                 break
         else:
             pytest.fail("a checkpoint fell behind each record at once")
-        await killed(background, broker)
+        await kill_kafka(background, broker)
         asked = time.monotonic()
         assert await worker.stopped() == 0, worker.tail()
         seconds = time.monotonic() - asked
@@ -249,7 +234,7 @@ async def test_asked_to_stop_without_a_broker(
         [not_kept] = worker.logged("checkpoint.not_kept")
         assert not_kept["symbols"] == [SYMBOL]
         assert await redis.keys("report:writer:*") == [f"report:writer:token:{SYMBOL}".encode()]
-        await started(background, broker)
+        await start_kafka(background, broker)
         worker = await one.worker()
         await worker.ready()
         report = await report_at(redis, last, worker=worker)

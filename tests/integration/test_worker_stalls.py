@@ -144,11 +144,7 @@ async def test_a_quiet_market_is_no_stall(one: Installation, redis: Client) -> N
     """Neither before the first record nor after the last."""
     worker = await one.worker(NT_STALL_MS="2000")
     await worker.ready()
-
-    async def well() -> bool:
-        return (await worker.probe())[1].get("status") == "ok"
-
-    await eventually(well, what="a coordinator: a broker's first group waits for it")
+    await eventually(worker.well, what="a coordinator: a broker's first group waits for it")
     answers = []
     until = time.monotonic() + QUIET_S
     await one.write_tape(opened().records)

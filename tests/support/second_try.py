@@ -3,8 +3,8 @@
 A test that starts brokers, kills workers or drives a browser may fail because the machine stood
 still for a moment. It is run once more, and how it failed first is printed at the run's end, in
 full and once more in its last lines, where a log that was cut off still has it: what fails now and
-then is a fault to look for. `MOST` of them a run are let pass, so a change that
-breaks much fails at once. Unit tests and simulations have no such excuse and no second try.
+then is a fault to look for. `MOST` of them a run are let pass, so a change that breaks much fails
+at once. Unit tests and simulations have no such excuse and no second try.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Which ones were used is said in the terminal summary; where there is none, tests
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -159,19 +160,39 @@ def _local_kafka(background: BackgroundLoop, data_dir: Path) -> Generator[str, N
 
 
 @contextmanager
-def own_kafka(background: BackgroundLoop, data_dir: Path) -> Generator[LocalKafka, None, None]:
+def own_kafka(
+    background: BackgroundLoop, data_dir: Path, **settings: str
+) -> Generator[LocalKafka, None, None]:
     """A Kafka of a test module's own, to be killed; skips where there can be none.
 
-    Stock but for the wait for more members of a group.
+    Stock but for the wait for more members of a group, and for ``settings``, by Kafka's names.
     """
     reason = kafka_jars.unavailable()
     if reason:
         pytest.skip(reason)
-    kafka = LocalKafka(data_dir, settings=AT_ONCE)
+    kafka = LocalKafka(data_dir, settings=AT_ONCE | settings)
     with running(background, kafka):
         yield kafka
     # Its segments are preallocated; pytest would keep them for three more runs.
     shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def mended_kafka(background: BackgroundLoop, kafka: LocalKafka) -> LocalKafka:
+    """It runs, also where a test has failed while it was away."""
+    if not kafka.running:
+        background.run(kafka.start())
+    return kafka
+
+
+async def kill_kafka(background: BackgroundLoop, kafka: LocalKafka) -> None:
+    """SIGKILL, and reaped."""
+    kafka.kill()
+    await asyncio.to_thread(background.run, kafka.stop(grace_s=0))
+
+
+async def start_kafka(background: BackgroundLoop, kafka: LocalKafka) -> None:
+    """Again, on its old ports and data."""
+    await asyncio.to_thread(background.run, kafka.start())
 
 
 @contextmanager

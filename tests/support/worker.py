@@ -187,6 +187,10 @@ class WorkerProcess:
         except (aiohttp.ClientError, TimeoutError):
             return 0, {}
 
+    async def well(self) -> bool:
+        """Whether ``/health`` knows of no stall and no outage."""
+        return (await self.probe())[1].get("status") == "ok"
+
     async def ready(self, timeout_s: float = PATIENCE_S) -> None:
         """Until partitions are assigned and engines restored."""
 
