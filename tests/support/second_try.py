@@ -1,10 +1,11 @@
-"""A second try for tests of real processes, few of them a run, and never in silence.
+"""A second try for tests of real time, few of them a run, and never in silence.
 
-A test that starts brokers, kills workers or drives a browser may fail because the machine stood
-still for a moment. It is run once more, and how it failed first is printed at the run's end, in
-full and once more in its last lines, where a log that was cut off still has it: what fails now and
-then is a fault to look for. `MOST` of them a run are let pass, so a change that breaks much fails
-at once. Unit tests and simulations have no such excuse and no second try.
+A test that starts brokers, kills workers, drives a browser or, as some unit tests do, talks to a
+simulated venue over loopback may fail because the machine stood still for a moment. It is run once
+more, and how it failed first is printed at the run's end, in full and once more in its last lines,
+where a log that was cut off still has it: what fails now and then is a fault to look for. `MOST`
+of them a run are let pass, so a change that breaks much fails at once; what doesn't hang on the
+time fails twice. Simulations have a clock of their own, no such excuse and no second try.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from tests.support.guards import folder_of
 MOST = 3
 """So many a run; `--max-suite-reruns` says otherwise."""
 
-PURE = ("", "unit", "simulation")
-"""Folders of tests without processes, servers or real time."""
+TIMELESS = ("", "simulation")
+"""Folders of tests without real time."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def has_second_try(item: pytest.Item) -> bool:
     """Whether a test may fail once."""
-    return folder_of(item) not in PURE
+    return folder_of(item) not in TIMELESS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

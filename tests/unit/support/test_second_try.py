@@ -1,4 +1,4 @@
-"""What fails once passes and is told, what fails twice fails, what is pure gets one try."""
+"""What fails once passes and is told, what fails twice fails, a simulation gets one try."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_what_fails_twice_fails(suite: pytest.Pytester) -> None:
     result.assert_outcomes(failed=1)
 
 
-def test_what_is_pure_has_one_try(suite: pytest.Pytester) -> None:
-    outcome(suite, "unit", shaky="once('arithmetic')").assert_outcomes(failed=1)
+def test_what_has_its_own_clock_has_one_try(suite: pytest.Pytester) -> None:
+    outcome(suite, "simulation", shaky="once('schedule')").assert_outcomes(failed=1)
 
 
 def test_few_a_run_are_let_pass(suite: pytest.Pytester) -> None:
