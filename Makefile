@@ -19,9 +19,13 @@ dev: setup ## the whole system on this machine; ARGS="--once --json"
 
 # Of coverage's ways to count, sys.monitoring slows the tests least; Python 3.11 has none.
 COVERAGE_CORE = $(shell $(BIN)/python -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')")
+# Most tests of real processes wait for most of their time, so two run at once, each process with servers
+# of its own; given servers serve one. The tests of a file stay together.
+JOBS ?= $(if $(NT_TEST_REDIS_URL)$(NT_TEST_KAFKA_URL),1,2)
+SIDE_BY_SIDE = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 test: lint ## lint, types, all tests, coverage gate
 	@rm -rf .cache/coverage
-	COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/coverage run -m pytest $(ARGS)
+	COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage json --quiet
 	$(BIN)/python -m tests.support.coverage_gate

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.support.logs",
     "tests.support.second_try",
     "tests.support.servers",
+    "tests.support.side_by_side",
 ]
 
 

@@ -30,6 +30,7 @@ MENDED_S = 15.0
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.kafka,
     pytest.mark.redis,
     pytest.mark.skipif(

@@ -62,5 +62,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def reason(report: pytest.TestReport) -> str:
     """One line of why a test failed."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    lines = (crash.message if crash is not None else report.longreprtext).splitlines()
+    # `longreprtext` begins with the process, where there are several.
+    text = report.longrepr if isinstance(report.longrepr, str) else report.longreprtext
+    lines = (crash.message if crash is not None else text).splitlines()
     return lines[0] if lines else "no reason given"
