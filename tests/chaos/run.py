@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import sys
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,18 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-async def run(args: argparse.Namespace, *, quick: bool = False) -> dict[str, Any]:
+async def run(
+    args: argparse.Namespace,
+    *,
+    quick: bool = False,
+    enough: Callable[[Cluster], Awaitable[object]] | None = None,
+) -> dict[str, Any]:
     """Bring the fault about as often as asked, and say what was seen.
 
     Args:
         args: As `tests.chaos.__main__.options` has them.
         quick: A group that forms at once, no audit, no count of what Redis is asked.
+        enough: Whether what is looked for has been seen, and no more runs are needed.
     """
     chance = random.Random(args.seed)
     scenario = SCENARIOS[args.scenario]
@@ -55,6 +62,8 @@ async def run(args: argparse.Namespace, *, quick: bool = False) -> dict[str, Any
                 faults.append(fault)
                 settled.append(await running.settled())
                 say(f"run {number + 1}: {_line(running, fault)}; settled in {settled[-1]:.1f} s")
+                if enough is not None and await enough(running):
+                    break
             ops = {} if quick else await operations(running)
             twice = await applied_twice(running)
             differing = [] if quick else await audited(running)
