@@ -22,10 +22,11 @@ COVERAGE_CORE = $(shell $(BIN)/python -c "import sys; print('sysmon' if sys.vers
 # Most tests of real processes wait for most of their time, so two run at once, each process with servers
 # of its own; given servers serve one. The tests of a file stay together.
 JOBS ?= $(if $(NT_TEST_REDIS_URL)$(NT_TEST_KAFKA_URL),1,2)
-SIDE_BY_SIDE = -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST = COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/coverage run -m pytest
 test: lint ## lint, types, all tests, coverage gate
 	@rm -rf .cache/coverage
-	COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(PYTEST) --turn alone $(ARGS)
+	$(PYTEST) --turn others -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage json --quiet
 	$(BIN)/python -m tests.support.coverage_gate

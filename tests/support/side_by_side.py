@@ -1,18 +1,13 @@
-"""Tests in several processes at once, ``pytest -n 2``; some of them have the machine to themselves.
+"""Tests in several processes at once, ``pytest -n 2``, and some that have the machine to themselves.
 
 Most tests of real processes wait for most of their time. Those marked ``alone`` tell how long
-something takes, or bring about what a busy machine would hide: nobody else's test runs beside them.
+something takes, or bring about what a busy machine would hide: they are a run of their own,
+``--turn alone``, and ``--turn others`` is the rest.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,60 +15,49 @@ import pytest
 GIVEN = ("NT_TEST_REDIS_URL", "NT_TEST_KAFKA_URL")
 """Servers that tests are given: they empty the one, and find their own topics alone on the other."""
 
-_FOLDER = pytest.StashKey[Path]()
+_LEFT_OUT = pytest.StashKey[int]()
 
 
-class Machine:
-    """Whose turn it is, between processes: one that is alone, or any number of others.
-
-    Args:
-        folder: The same for all of them.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._queue, self._busy = folder / "queue", folder / "busy"
-
-    @contextmanager
-    def turn(self, *, alone: bool) -> Generator[None, None, None]:
-        """Wait for it, and have it."""
-        with self._busy.open("a") as busy:
-            # Who waits to be alone stands first in the queue: nobody slips in before it.
-            with self._queue.open("a") as queue:
-                fcntl.flock(queue, fcntl.LOCK_EX)
-                fcntl.flock(busy, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-            yield
-
-
-# --- in the process that shares the tests out ------------------------------------------------------
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--turn",
+        choices=("alone", "others"),
+        help="run only the tests marked `alone`, or only the others",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    processes = getattr(config.option, "numprocesses", None)
-    if processes:
-        given = [name for name in GIVEN if os.environ.get(name)]
-        if processes > 1 and given:
-            raise pytest.UsageError(f"-n {processes}: expected 1, as {given[0]} is for one process")
-        config.stash[_FOLDER] = Path(tempfile.mkdtemp(prefix="tests-"))
+    processes = getattr(config.option, "numprocesses", None) or 1
+    given = [name for name in GIVEN if os.environ.get(name)]
+    if processes > 1 and given:
+        raise pytest.UsageError(f"-n {processes}: expected 1, as {given[0]} is for one process")
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if _FOLDER in config.stash:
-        shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)
+@pytest.hookimpl(trylast=True)  # of what ``-k`` and others have left
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    turn = config.option.turn
+    if turn is None:
+        return
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        alone = item.get_closest_marker("alone") is not None
+        (kept if alone == (turn == "alone") else left_out).append(item)
+    config.stash[_LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    left_out = session.config.stash.get(_LEFT_OUT, 0)
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = left_out
+    # What was asked for is all of the other turn.
+    if left_out and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    node.workerinput["machine"] = str(node.config.stash[_FOLDER])
-
-
-# --- in those that run them ------------------------------------------------------------------------
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Before any clock is started: a wait for one's turn is nobody's time."""
-    given = getattr(item.config, "workerinput", {}).get("machine")
-    if given is None:
-        return (yield)
-    with Machine(Path(given)).turn(alone=item.get_closest_marker("alone") is not None):
-        return (yield)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
