@@ -132,6 +132,8 @@ class History:
         Raises:
             RedisError, OSError, TimeoutError: Redis did not answer.
         """
+        if before and not before.strip("0-"):
+            return [], ""  # nothing comes before that, which is an error to Redis
         async with asyncio.timeout(TIMEOUT_S):
             await self.flush()
             entries: Any = await self._redis.xrevrange(

@@ -20,6 +20,9 @@ BLOCK_MS: Final = 200
 COUNT: Final = 500
 """Entries of one stream in one read."""
 
+_PART_MAX: Final = 2**64 - 1
+"""Of either half of an entry's id."""
+
 RawEntry = tuple[bytes, Mapping[bytes, bytes]]
 """Id and fields, as Redis has them."""
 
@@ -165,7 +168,8 @@ def entry_order(id_: Any) -> Order:
 
 
 def _id(order: Order) -> str:
-    return f"{order[0]}-{order[1]}"
+    # A client's cursor may hold more than an id can: to Redis that is an error, not a place.
+    return f"{min(order[0], _PART_MAX)}-{min(order[1], _PART_MAX)}"
 
 
 def _pairs(found: Any) -> list[tuple[str, list[RawEntry]]]:

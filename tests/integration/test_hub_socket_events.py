@@ -106,6 +106,15 @@ async def test_a_client_goes_on_from_its_cursor_and_is_told_what_is_gone(
         assert client.of("events")[0].lost
 
 
+async def test_a_cursor_that_no_entry_can_have_is_a_place_all_the_same(
+    served: Served, redis: Redis
+) -> None:
+    await Stream(redis, "events:BTCUSDT", kind="trade", venue="binance").add(3)
+    async with served.client() as client:
+        await client.subscribe("trades", resume={"trades|BTCUSDT": f"0-{10**20 - 1}"})
+        assert await read_numbers(client, 3) == [1, 2, 3]
+
+
 async def test_findings_are_told_and_can_be_gone_on_from(served: Served, redis: Redis) -> None:
     """What a report's slow part has, by its own moment."""
 

@@ -51,6 +51,16 @@ async def test_a_cursor_of_another_kind_is_refused(redis: Redis, query: str) -> 
     assert (await client.get("/queries", query)).status == 422
 
 
+@pytest.mark.parametrize("cursor", ["0-0", "00-0"])
+async def test_nothing_comes_before_the_least_cursor(redis: Redis, cursor: str) -> None:
+    text, _ = await issue(redis)
+    client = Client(create_api(load_settings({}), redis), text)
+    await client.report("A")
+    answer = await client.get("/queries", f"cursor={cursor}&limit=1")
+    assert (answer.status, answer.json()["calls"]) == (200, [])
+    assert answer.json()["next_cursor"] is None
+
+
 async def test_history_is_capped_and_ends_with_its_key(redis: Redis) -> None:
     history = History(redis, Keys(), kept=100)
     for n in range(1500):
