@@ -39,7 +39,7 @@ def router(parts: Parts) -> APIRouter:
             str,
             Query(
                 description="`next_cursor` of the page before.",
-                json_schema_extra={"pattern": r"^(\d{1,19}-\d{1,19})?$"},
+                json_schema_extra={"pattern": f"^({_CURSOR.pattern})?$"},
             ),
         ] = "",
     ) -> Response:

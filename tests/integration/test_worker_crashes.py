@@ -23,10 +23,10 @@ from tests.support.crashes import (
     LISTINGS,
     SYMBOLS,
     all_committed,
+    assert_nothing_lost_nothing_twice,
     assert_nothing_twice,
     clean_tape,
     market,
-    nothing_lost_nothing_twice,
 )
 from tests.support.processes import state_of
 from tests.support.servers import kill_kafka, mended_kafka, own_kafka, start_kafka
@@ -107,7 +107,7 @@ async def test_killed_at_random_moments(one: Installation) -> None:
     count = RATE * 5 * KILLS
     async with market(one, count, 4.0 * KILLS, seed=SEED):
         worker = await killed_and_restarted(one, rng, KILLS, fault="late_acknowledgement")
-    await nothing_lost_nothing_twice(one, count, worker)
+    await assert_nothing_lost_nothing_twice(one, count, worker)
 
 
 @pytest.mark.slow(limit_s=max(60, 12 * KILLS))
@@ -128,7 +128,7 @@ async def test_workers_join_and_leave(one: Installation) -> None:
                 await comes.killed()
             else:
                 assert await comes.stopped() == 0, comes.tail()
-    await nothing_lost_nothing_twice(one, count, stays)
+    await assert_nothing_lost_nothing_twice(one, count, stays)
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["broker", "broker and worker"])
@@ -147,7 +147,7 @@ async def test_the_broker_is_killed_and_restarted(
         if both:
             worker = await one.worker()
         await applying(worker)
-    await nothing_lost_nothing_twice(one, count, worker)
+    await assert_nothing_lost_nothing_twice(one, count, worker)
 
 
 # --- a writer from before ------------------------------------------------------------------------
@@ -230,7 +230,7 @@ async def goes_on(one: Installation, written: int, fault: str = "") -> None:
     await worker.ready()
     tapes = {symbol: clean_tape(symbol, SEED, written + 50) for symbol in SYMBOLS}
     await one.write((s.encode(), v) for s, tape in tapes.items() for v in tape[written:])
-    await nothing_lost_nothing_twice(one, written + 50, worker)
+    await assert_nothing_lost_nothing_twice(one, written + 50, worker)
 
 
 async def test_a_paused_writers_late_checkpoint_loses(one: Installation, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ async def test_without_this_the_check_fails(
     await worker.ready()
     await one.write((s.encode(), v) for s, tape in tapes.items() for v in tape[count:])
     with pytest.raises(AssertionError, match=seen) if seen else nullcontext():
-        await nothing_lost_nothing_twice(one, count + 50, worker)
+        await assert_nothing_lost_nothing_twice(one, count + 50, worker)
 
 
 async def test_without_the_token_in_its_key_the_late_checkpoint_wins(

@@ -89,7 +89,7 @@ async def committed(one: Installation) -> list[int]:
     return [found[tp].offset for tp in tps]
 
 
-async def nothing_lost_nothing_twice(
+async def assert_nothing_lost_nothing_twice(
     one: Installation, count: int, *workers: WorkerProcess
 ) -> None:
     """The workers have it all, stop in good order, and leave what an engine makes of the topic."""
